@@ -1,0 +1,196 @@
+"""What happened to each trial of a search, written once, in order, and never rewritten.
+
+`trials.jsonl` holds one event a line. Tables, TensorBoard's summary, the report and resume all fold
+the same events, so none of them can disagree about what a trial was.
+
+    {"event": "started", "trial": 7, "time": ..., "config": {...}}
+    {"event": "epoch",   "trial": 7, "metrics": {"epoch": 1, "val/auc": 0.81, ...}}
+    {"event": "ended",   "trial": 7, "time": ..., "state": "complete", "reason": null}
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import time
+from typing import Any, Literal
+
+from siamtune.errors import InvalidInput
+
+State = Literal[
+    "running",  # started and not ended; after a crash: interrupted
+    "complete",  # trained to its last epoch
+    "stopped",  # ended by the scheduler at epoch k: worse than its peers
+    "collapsed",  # loss not finite or all embeddings equal
+    "invalid",  # a combination that cannot be built; never started
+    "out_of_memory",
+    "failed",  # an exception; the reason is its last line, the traceback lies in the trial's folder
+    "lost",  # its process or host vanished and it was not retried to an end
+    "cancelled",  # ended by the person
+]
+FINISHED_STATES = ("complete", "stopped", "collapsed", "invalid", "out_of_memory", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as its events tell it; `config` holds the dials that were suggested."""
+
+    number: int
+    state: State
+    config: Mapping[str, Any]
+    epochs: tuple[Mapping[str, float], ...] = ()
+    reason: str | None = None
+    started: float = 0.0
+    ended: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    @property
+    def training_s(self) -> float:
+        """Seconds spent in reported epochs."""
+        return sum(epoch.get("seconds", 0.0) for epoch in self.epochs)
+
+
+def best_epoch(record: TrialRecord, metric: str, mode: str) -> Mapping[str, float] | None:
+    """The epoch of a trial with its best objective, None before the first report."""
+    measured = [epoch for epoch in record.epochs if metric in epoch]
+    if not measured:
+        return None
+    return (max if mode == "max" else min)(measured, key=lambda epoch: epoch[metric])
+
+
+def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """Complete trials from best to worst, then the stopped ones; others have no place.
+
+    A stopped trial comes after every complete one: its best epoch was measured on less training.
+    """
+
+    def key(record: TrialRecord) -> tuple[bool, float, int]:
+        best = best_epoch(record, metric, mode)
+        assert best is not None  # filtered below
+        value = best[metric] if mode == "min" else -best[metric]
+        return (record.state != "complete", value, record.number)
+
+    usable = (r for r in records if r.state in ("complete", "stopped") and r.epochs)
+    return sorted((r for r in usable if best_epoch(r, metric, mode)), key=key)
+
+
+def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> TrialRecord:
+    """Fold one event into `records` and return the trial that it changed."""
+    number = int(event["trial"])
+    match event["event"]:
+        case "started":
+            # A trial that starts again (after a crash, from its last checkpoint) keeps its epochs.
+            before = records.get(number)
+            record = TrialRecord(
+                number,
+                "running",
+                event["config"],
+                epochs=before.epochs if before else (),
+                started=before.started if before else float(event["time"]),
+                facts=event.get("facts", {}),
+            )
+        case "epoch":
+            metrics = event["metrics"]
+            before = records[number]
+            kept = tuple(e for e in before.epochs if e["epoch"] < metrics["epoch"])
+            record = replace(before, epochs=(*kept, metrics))
+        case "ended":
+            record = replace(
+                records[number],
+                state=event["state"],
+                reason=event.get("reason"),
+                ended=float(event["time"]),
+            )
+        case other:
+            raise InvalidInput(f"an event is started, epoch or ended, but got {other!r}")
+    records[number] = record
+    return record
+
+
+def read_records(path: Path) -> dict[int, TrialRecord]:
+    """Fold `trials.jsonl` into one record a trial, in the order in which they started.
+
+    A last line cut short by a crash is left out: its event was never acknowledged.
+
+    Raises:
+        InvalidInput: a line other than the last is not an event.
+    """
+    records: dict[int, TrialRecord] = {}
+    if not path.exists():
+        return records
+    with path.open("rb") as file:
+        lines = file.read().split(b"\n")
+    for at, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            apply_event(records, json.loads(line))
+        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+            if at == len(lines):  # not ended by a newline
+                break
+            raise InvalidInput(
+                f"{path}:{at}: must hold one trial event as JSON, but got {line[:80]!r} "
+                f"({error}); move the line out of the file to go on"
+            ) from None
+    return records
+
+
+class Recorder:
+    """The one writer of a run's `trials.jsonl`; keeps the folded records beside it.
+
+    Raises OSError when the disk refuses: a record that cannot be kept must not be acted upon.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = read_records(path)
+        _cut_unfinished_line(path)
+        self._file = path.open("ab", buffering=0)
+
+    def started(
+        self, trial: int, config: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+    ) -> TrialRecord:
+        """`facts` are what the trial is besides its dials: data, protocol, digest of the split."""
+        return self._append(
+            {"event": "started", "trial": trial, "time": time(), "config": dict(config)}
+            | ({"facts": dict(facts)} if facts else {})
+        )
+
+    def epoch(self, trial: int, metrics: Mapping[str, float]) -> TrialRecord:
+        return self._append({"event": "epoch", "trial": trial, "metrics": dict(metrics)})
+
+    def ended(self, trial: int, state: State, reason: str | None = None) -> TrialRecord:
+        return self._append(
+            {"event": "ended", "trial": trial, "time": time(), "state": state, "reason": reason}
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, event: dict[str, Any]) -> TrialRecord:
+        # One write a line: a crash leaves a whole line or a cut last one, never two mixed.
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        at = os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(line)
+            if written != len(line):
+                raise OSError(28, "No space left on device", str(self.path))
+        except OSError:
+            os.ftruncate(self._file.fileno(), at)
+            raise
+        return apply_event(self.records, event)
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
