@@ -1,0 +1,192 @@
+"""The Optuna study of a search: the one truth about what was proposed and what came of it.
+
+It lies on disk as a journal, so sampler, rungs and history survive any restart, and
+`optuna-dashboard RUN/study.log` opens it while the search runs.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from siamtune.config import trial_config
+from siamtune.errors import ConfigError, InvalidInput, SpaceError
+from siamtune.search.records import State
+from siamtune.search.space import Space
+from siamtune.search.suggest import start_points, suggest
+
+STUDY_NAME = "siamtune"
+# Proposals in a row that cannot be built before the space itself is at fault.
+MAX_INVALID_PROPOSALS = 200
+
+# What each honest state is to Optuna. A collapsed trial is PRUNED: it was tried and is bad, and the
+# sampler should know; a failed one says nothing about its configuration.
+OPTUNA_STATES: dict[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "collapsed": TrialState.PRUNED,
+    "invalid": TrialState.FAIL,
+    "out_of_memory": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+    "lost": TrialState.FAIL,
+}
+
+
+def _tpe(seed: int) -> BaseSampler:
+    # Conditional dials are modelled jointly within each group that occurs together.
+    return TPESampler(multivariate=True, group=True, seed=seed, n_startup_trials=10)
+
+
+def _qmc(seed: int) -> BaseSampler:
+    return QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": lambda seed: RandomSampler(seed=seed),
+    "qmc": _qmc,
+}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to run: its number, the dials that were suggested, and the whole configuration."""
+
+    number: int
+    suggested: Mapping[str, Any]
+    config: Mapping[str, Any]  # flat; fixed and suggested dials
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A proposal that cannot be built and was told to the study as failed."""
+
+    number: int
+    suggested: Mapping[str, Any]
+    reason: str
+
+
+def open_study(path: Path, space: Space) -> optuna.Study:
+    """Open the journal at `path`, or begin one whose first trials are the space's start points.
+
+    Raises:
+        InvalidInput: the journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = SAMPLERS[space.study.sampler](space.study.seed)
+        # The lock by O_EXCL works on shared file systems where symbolic links do not.
+        storage = JournalStorage(
+            JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+        )
+        try:
+            study = optuna.create_study(
+                storage=storage,
+                study_name=STUDY_NAME,
+                sampler=sampler,
+                pruner=_pruner(space),
+                direction="maximize" if space.objective.mode == "max" else "minimize",
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError) as error:
+            raise InvalidInput(
+                f"{path}: must be the journal of a study, but it cannot be read ({error})"
+            ) from error
+    if not study.get_trials(deepcopy=False):
+        for point in start_points(space):
+            study.enqueue_trial(point, skip_if_exists=True)
+    return study
+
+
+def _pruner(space: Space) -> BasePruner:
+    scheduler = space.study.scheduler
+    match scheduler.name:
+        case "asha":  # Li et al. 2020; asynchronous: a trial never waits for its peers
+            return SuccessiveHalvingPruner(
+                min_resource=scheduler.min_epochs, reduction_factor=scheduler.eta
+            )
+        case "median":
+            return MedianPruner(n_startup_trials=5, n_warmup_steps=scheduler.min_epochs)
+        case _:
+            return NopPruner()
+
+
+def propose(
+    study: optuna.Study, space: Space, rejected: Callable[[Rejected], None]
+) -> Proposal:
+    """Ask the sampler until it proposes what can be built; hand each refused one to `rejected`.
+
+    Raises:
+        SpaceError: nothing that can be built was found.
+    """
+    for _ in range(MAX_INVALID_PROPOSALS):
+        trial = study.ask()
+        config = suggest(space, trial)
+        try:
+            trial_config(config)
+        except ConfigError as error:
+            study.tell(trial, state=TrialState.FAIL)
+            rejected(Rejected(trial.number, trial.params, str(error)))
+            continue
+        return Proposal(trial.number, trial.params, config)
+    raise SpaceError(
+        f"of {MAX_INVALID_PROPOSALS} proposals in a row none could be built, the last because: "
+        f"{error}; narrow the space so that such combinations do not occur"
+    )
+
+
+def interrupted(study: optuna.Study, space: Space) -> list[Proposal]:
+    """Trials that were running when their search ended, to be continued under their numbers."""
+    return [
+        Proposal(trial.number, trial.params, {**space.fixed, **trial.params})
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    ]
+
+
+def report_epoch(study: optuna.Study, number: int, epoch: int, value: float) -> None:
+    """Tell the study what a running trial measured; a second value for an epoch is ignored."""
+    frozen = _frozen(study, number)
+    if math.isfinite(value) and epoch not in frozen.intermediate_values:
+        Trial(study, frozen._trial_id).report(value, epoch)
+
+
+def should_stop(study: optuna.Study, number: int) -> bool:
+    """Whether the study's pruner would end the trial after the epochs it has reported."""
+    return study.pruner.prune(study, _frozen(study, number))
+
+
+def tell(study: optuna.Study, number: int, state: State, reason: str | None = None) -> None:
+    """End a trial in the study: complete with its best epoch, stopped with what it measured.
+
+    A trial that has ended already stays as it is.
+    """
+    frozen = _frozen(study, number)
+    if frozen.state.is_finished():
+        return
+    values = frozen.intermediate_values.values()
+    optuna_state = OPTUNA_STATES[state]
+    if not values and optuna_state is not TrialState.FAIL:
+        optuna_state = TrialState.FAIL
+    value = None
+    if optuna_state is TrialState.COMPLETE:
+        value = max(values) if study.direction.name == "MAXIMIZE" else min(values)
+    trial = Trial(study, frozen._trial_id)
+    trial.set_user_attr("state", state)
+    if reason:
+        trial.set_user_attr("reason", reason)
+    study.tell(number, value, state=optuna_state)
+
+
+def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    return study._storage.get_trial(trial_id)
