@@ -1,0 +1,95 @@
+"""Who is trained on, who decides, who is kept for the end: parts that share no person."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamtune.errors import DataError
+
+PARTS = ("train", "validation", "test")
+# One person alone gives no negative pair.
+MINIMUM_PEOPLE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Sorted identity indices of each part; `digest` stands beside every number they lead to."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    names: tuple[str, ...]
+    seed: int
+    protocol: str = "identity-holdout"
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over the protocol, the seed and the names in each part."""
+        content = hashlib.sha256(f"{self.protocol}\0{self.seed}".encode())
+        for part in PARTS:
+            content.update(f"\0\0{part}".encode())
+            for name in sorted(self.names[identity] for identity in getattr(self, part)):
+                content.update(b"\0" + name.encode())
+        return content.hexdigest()[:12]
+
+
+def split_identities(
+    identities: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    seed: int,
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+) -> Split:
+    """Share people out to training, validation and test so that nobody is in two parts.
+
+    People stand in a queue by the hash of seed and name: the front is tested, then come those who
+    validate, the rest trains. So neither the order of the names nor a new person moves the others
+    by more than the place at which the queue is cut. People with one photograph and with several
+    queue apart, because only the latter make positive pairs.
+
+    Args:
+        identities: `(N,)`, index into `names` of each picture.
+        names: one name a person, all different.
+        shares: of the people, for training, validation and test; they add up to 1.
+
+    Raises:
+        DataError: fewer than two people with several photographs would be in a part.
+    """
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"shares must be positive and add up to 1, but got {shares}")
+    pictures = np.bincount(identities, minlength=len(names))
+    several = int((pictures > 1).sum())
+    if several < MINIMUM_PEOPLE * len(PARTS):
+        raise DataError(
+            f"a split needs {MINIMUM_PEOPLE * len(PARTS)} people or more with two or more "
+            f"photographs, {MINIMUM_PEOPLE} for each of {', '.join(PARTS)}, but got {several} "
+            f"among {len(names)} people; add people or photographs"
+        )
+
+    queue = np.array(sorted(range(len(names)), key=lambda i: _place(seed, names[i])), np.int64)
+    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in PARTS}
+    for group, minimum in (
+        (queue[pictures[queue] > 1], MINIMUM_PEOPLE),
+        (queue[pictures[queue] == 1], 0),
+    ):
+        validation, test = (max(minimum, round(share * len(group))) for share in shares[1:])
+        # Large shares of few people: training keeps its minimum.
+        excess = max(0, validation + test + minimum - len(group))
+        test -= min(excess, test - minimum)
+        validation = min(validation, len(group) - test - minimum)
+        parts["test"].append(group[:test])
+        parts["validation"].append(group[test : test + validation])
+        parts["train"].append(group[test + validation :])
+    return Split(
+        **{part: np.sort(np.concatenate(groups)) for part, groups in parts.items()},
+        names=tuple(names),
+        seed=seed,
+    )
+
+
+def _place(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
