@@ -19,7 +19,8 @@ from typing import Any, Literal
 from siamtune.errors import InvalidInput
 
 State = Literal[
-    "running",  # started and not ended; after a crash: interrupted
+    "running",  # started and not ended
+    "interrupted",  # the search ended first; `resume` goes on from its last epoch
     "complete",  # trained to its last epoch
     "stopped",  # ended by the scheduler at epoch k: worse than its peers
     "collapsed",  # loss not finite or all embeddings equal
@@ -27,9 +28,7 @@ State = Literal[
     "out_of_memory",
     "failed",  # an exception; the reason is its last line, the traceback lies in the trial's folder
     "lost",  # its process or host vanished and it was not retried to an end
-    "cancelled",  # ended by the person
 ]
-FINISHED_STATES = ("complete", "stopped", "collapsed", "invalid", "out_of_memory", "failed")
 
 
 @dataclass(frozen=True)

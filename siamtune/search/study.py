@@ -175,8 +175,8 @@ def tell(study: optuna.Study, number: int, state: State, reason: str | None = No
         return
     values = frozen.intermediate_values.values()
     optuna_state = OPTUNA_STATES[state]
-    if not values and optuna_state is not TrialState.FAIL:
-        optuna_state = TrialState.FAIL
+    if not values and state in ("complete", "stopped"):
+        optuna_state = TrialState.FAIL  # ended without a measurement: nothing to learn from
     value = None
     if optuna_state is TrialState.COMPLETE:
         value = max(values) if study.direction.name == "MAXIMIZE" else min(values)

@@ -1,0 +1,100 @@
+"""The machines: join the Ray cluster there is or start one here, quietly, behind a token."""
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from siamtune.errors import ClusterError
+
+# Set before Ray is imported: most of Ray reads its environment once.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the search drains by itself
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+    # Tune's snapshots of its own state are not read by anybody: the study is the truth.
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # On a busy machine a group's start passes Train's minute, which would restart it for ever.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial holds."""
+
+    workers: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+
+
+def prepare_environment() -> None:
+    """Make Ray quiet and guarded; a variable that the person has set stays."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        # A token for this cluster alone: in the environment of its processes, never on disk.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def connect(address: str | None, resources: TrialResources, *, verbose: bool) -> None:
+    """Join the cluster at `address` (or RAY_ADDRESS), else start a local one for this process.
+
+    Raises:
+        ClusterError: the cluster cannot be reached.
+    """
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(
+            address=address,
+            # The dashboard's state service is what frees a dead group's resources.
+            include_dashboard=resources.workers > 1 if address == "local" else None,
+            log_to_driver=verbose,
+            logging_level="info" if verbose else "error",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"a Ray cluster must answer at {address}, but {error}; "
+            "check the address, or leave it out to run on this machine"
+        ) from error
+
+
+def concurrent_trials(resources: TrialResources) -> int:
+    """How many trials the cluster's idle resources can hold at once.
+
+    Raises:
+        ClusterError: not even one.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    workers = 0.0
+    for node in ray.nodes():
+        if node["Alive"]:
+            have = node["Resources"]
+            fits = have.get("CPU", 0.0) / resources.cpus_per_worker
+            if resources.gpus_per_worker:
+                fits = min(fits, have.get("GPU", 0.0) / resources.gpus_per_worker)
+            workers += int(fits + 1e-6)
+    count = int(workers // resources.workers)
+    if count < 1:
+        needs = f"{resources.workers} x {resources.cpus_per_worker:g} CPU"
+        if resources.gpus_per_worker:
+            needs += f" and {resources.gpus_per_worker:g} GPU"
+        raise ClusterError(
+            f"one trial needs {needs}, but the cluster has {total.get('CPU', 0):g} CPU and "
+            f"{total.get('GPU', 0):g} GPU; ask for less with --workers-per-trial, "
+            "--cpus-per-worker or --gpus-per-worker"
+        )
+    return count

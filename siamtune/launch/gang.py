@@ -1,0 +1,179 @@
+"""A Ray Train group that lives as long as its slot: trials stream through it as messages.
+
+Starting a TorchTrainer costs tens of seconds and eight processes; one group for all trials of a slot
+pays that once. Stopping a trial is a message too: no process is killed, nothing leaks.
+"""
+
+import json
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+import ray
+import torch.distributed as dist
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+
+from siamtune.errors import ClusterError
+from siamtune.launch.job import TrialJob, from_plain, to_plain
+from siamtune.launch.worker import run_trial
+from siamtune.training.distributed import rank
+
+START_TIMEOUT_S = 600.0
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class GangSize:
+    """How many workers train one trial, and what each of them holds."""
+
+    workers: int
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+
+
+class GangDied(Exception):
+    """The group has ended or cannot be reached; its trial may be run again on a new one."""
+
+
+class Gang:
+    """The slot's end: starts the group and hands it one trial after another."""
+
+    def __init__(self, size: GangSize) -> None:
+        key = secrets.token_bytes(32)
+        self._listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
+        self._error: BaseException | None = None
+        self._storage = tempfile.TemporaryDirectory(prefix="siamtune-gang-")
+        resources = {"CPU": size.cpus_per_worker}
+        if size.gpus_per_worker:
+            resources["GPU"] = size.gpus_per_worker
+        trainer = TorchTrainer(
+            serve,
+            train_loop_config={"address": list(self._listener.address), "key": key.hex()},
+            scaling_config=ScalingConfig(
+                num_workers=size.workers,
+                use_gpu=size.gpus_per_worker > 0,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(
+                name="gang",
+                storage_path=self._storage.name,
+                # A dead group is rebuilt by its slot, which knows the trial; never by Train.
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        self._fit = threading.Thread(target=self._run, args=(trainer.fit,), daemon=True)
+        self._fit.start()
+        self._connection = self._accept()
+
+    def run(self, job: TrialJob) -> Iterator[dict[str, Any]]:
+        """Results of one trial, one an epoch; closing the iterator stops the trial.
+
+        Raises:
+            GangDied: the group ended in the midst of the trial.
+        """
+        self._send({"run": to_plain(job)})
+        try:
+            while True:
+                result = self._receive()
+                yield result
+                if "state" in result:
+                    return
+                self._send({"continue": True})
+        except GeneratorExit:
+            self._send({"continue": False})
+            self._receive()  # wait until the group is free for the next trial
+            raise
+
+    def close(self) -> None:
+        """Let the group end; waits a little, then leaves the rest to Ray."""
+        try:
+            self._send({"exit": True})
+        except GangDied:
+            pass
+        self._fit.join(20)
+        self._connection.close()
+        self._listener.close()
+        self._storage.cleanup()
+
+    def _run(self, fit: Callable[[], Any]) -> None:
+        try:
+            fit()
+        except BaseException as error:
+            self._error = error
+
+    def _accept(self) -> Connection:
+        """Wait for rank 0 to call, no longer than the group takes to fail or START_TIMEOUT_S."""
+        accepted: list[Connection] = []
+        waiter = threading.Thread(
+            target=lambda: accepted.append(self._listener.accept()), daemon=True
+        )
+        waiter.start()
+        waited_s = 0.0
+        while not accepted:
+            waiter.join(POLL_S)
+            waited_s += POLL_S
+            if not accepted and (not self._fit.is_alive() or waited_s > START_TIMEOUT_S):
+                raise ClusterError(
+                    "a trial's Ray Train group must start within "
+                    f"{START_TIMEOUT_S:.0f} s, but it {self._ending()}"
+                )
+        return accepted[0]
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.send_bytes(json.dumps(message).encode())
+        except OSError as error:
+            raise GangDied(f"the trial's workers {self._ending()}") from error
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            while not self._connection.poll(POLL_S):
+                if not self._fit.is_alive():
+                    raise GangDied(f"the trial's workers {self._ending()}")
+            return json.loads(self._connection.recv_bytes())
+        except (OSError, EOFError) as error:
+            raise GangDied(f"the trial's workers {self._ending()}") from error
+
+    def _ending(self) -> str:
+        self._fit.join(POLL_S)
+        if self._error is None:
+            return "did not answer"
+        return f"ended with {type(self._error).__name__}: {self._error}"
+
+
+def serve(config: dict[str, Any]) -> None:
+    """The group's end, on every rank: run the trials that the slot sends until it says exit."""
+    connection = None
+    if rank() == 0:
+        host, port = config["address"]
+        connection = Client((host, port), authkey=bytes.fromhex(config["key"]))
+    device = get_device()
+
+    def receive() -> dict[str, Any]:
+        message = [None if connection is None else json.loads(connection.recv_bytes())]
+        if dist.is_initialized():
+            dist.broadcast_object_list(message, src=0)
+        return message[0]
+
+    def send(message: dict[str, Any]) -> None:
+        if connection is not None:
+            connection.send_bytes(json.dumps(message).encode())
+
+    while "run" in (message := receive()):
+        job = from_plain(message["run"])
+        with closing(run_trial(job, device)) as results:
+            for result in results:
+                send(result)
+                if "state" in result:
+                    break
+                if not receive()["continue"]:
+                    results.close()
+                    send({"state": "stopped"})
+                    break

@@ -1,0 +1,48 @@
+"""What a worker must know to run one trial; plain data that travels to any process."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which pictures, split how. Machines and data are never part of a configuration."""
+
+    source: str  # demo, lfw, olivetti or a folder
+    data_home: str | None = None
+    landmarks: str | None = None  # dlib's 68-point predictor, for the crop style `trees`
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    number: int
+    config: Mapping[str, Any]  # flat names, complete
+    hparams: Mapping[str, Any]  # every dial of the space; "n/a" where inactive
+    run_folder: str
+    data: DataSpec
+    metric: str
+    mode: Literal["max", "min"]
+    threads: int = 1
+
+    @property
+    def folder(self) -> Path:
+        return trial_folder(Path(self.run_folder), self.number)
+
+    @property
+    def tensorboard(self) -> Path:
+        return Path(self.run_folder) / "tensorboard" / f"{self.number:04d}"
+
+
+def trial_folder(run_folder: Path, number: int) -> Path:
+    return run_folder / "trials" / f"{number:04d}"
+
+
+def to_plain(job: TrialJob) -> dict[str, Any]:
+    return asdict(job)
+
+
+def from_plain(plain: Mapping[str, Any]) -> TrialJob:
+    return TrialJob(**{**plain, "data": DataSpec(**plain["data"])})

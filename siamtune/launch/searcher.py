@@ -1,0 +1,173 @@
+"""Tune's searcher and scheduler, both thin: the Optuna study decides, the record remembers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from siamtune.search import study as studies
+from siamtune.search.records import Recorder, State, TrialRecord
+from siamtune.search.space import Space
+from siamtune.search.study import Proposal, Rejected
+
+# When so many trials have failed and none succeeded, the fault is not in the configurations.
+HOPELESS_FAILURES = 5
+SUCCESS: tuple[State, ...] = ("complete", "stopped")
+
+
+@dataclass
+class Driver:
+    """What the searcher, the scheduler and the stopper share: the search as it stands."""
+
+    study: optuna.Study
+    space: Space
+    recorder: Recorder
+    trials: int  # to be started in all, this time and before
+    plain_job: Callable[[Proposal], dict[str, Any]]  # what a slot's config holds for a trial
+    listen: Callable[[TrialRecord], None]
+    facts: dict[str, Any] = field(default_factory=dict)
+    deadline: float | None = None  # time.monotonic(); no trial starts or goes on after it
+    interrupted: list[Proposal] = field(default_factory=list)
+    draining: str | None = None  # why no further trial is started and running ones end
+    hopeless: str | None = None  # the one reason why every trial so far has failed
+    error: BaseException | None = None
+    _numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial id -> ours
+    _running: set[int] = field(default_factory=set)
+    _stopped: set[int] = field(default_factory=set)
+
+    def next_trial(self, tune_id: str) -> dict[str, Any] | None:
+        """The next trial's config, None when there is none to start any more."""
+        if self.is_ending():
+            return None
+        if self.interrupted:
+            proposal = self.interrupted.pop(0)
+        elif self.started() >= self.trials:
+            return None
+        else:
+            proposal = studies.propose(self.study, self.space, self._reject)
+        self._numbers[tune_id] = proposal.number
+        self._running.add(proposal.number)
+        self.listen(
+            self.recorder.started(proposal.number, proposal.suggested, self.facts)
+        )
+        return self.plain_job(proposal)
+
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Record an epoch; one that is recorded already stays as it is."""
+        if metrics["epoch"] <= self.recorder.records[number].epoch:
+            return
+        self.listen(self.recorder.epoch(number, metrics))
+        value = metrics[self.space.objective.metric]
+        studies.report_epoch(self.study, number, int(metrics["epoch"]), value)
+
+    def should_stop(self, number: int) -> bool:
+        """Whether the scheduler ends the trial after its last recorded epoch."""
+        if studies.should_stop(self.study, number):
+            self._stopped.add(number)
+            return True
+        return False
+
+    def end(self, tune_id: str, state: State | None, reason: str | None) -> None:
+        """Record the end of a trial; `state` None means that its process is gone."""
+        number = self._numbers[tune_id]
+        if number not in self._running:
+            return
+        self._running.discard(number)
+        if number in self._stopped:
+            state = "stopped"
+        state = state or "lost"
+        studies.tell(self.study, number, state, reason)
+        self.listen(self.recorder.ended(number, state, reason))
+        ended = [r for r in self.recorder.records.values() if r.state not in ("running", "invalid")]
+        if len(ended) >= HOPELESS_FAILURES and all(
+            r.state in ("failed", "lost", "out_of_memory") for r in ended
+        ):
+            self.hopeless = reason or "the processes of all trials vanished"
+
+    def started(self) -> int:
+        return sum(record.state != "invalid" for record in self.recorder.records.values())
+
+    def is_ending(self) -> bool:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.draining = self.draining or "the time budget is used up"
+        return bool(self.draining or self.hopeless or self.error)
+
+    def interrupt_running(self) -> None:
+        """Record that the search ended before its running trials; the study keeps them open."""
+        for number in sorted(self._running):
+            self.listen(self.recorder.ended(number, "interrupted", self.draining))
+        self._running.clear()
+
+    def _reject(self, rejected: Rejected) -> None:
+        self.recorder.started(rejected.number, rejected.suggested)
+        self.listen(self.recorder.ended(rejected.number, "invalid", rejected.reason))
+
+
+class StudySearcher(Searcher):
+    """Hands the driver's trials to Tune. Its state lies in the study: Tune keeps none of it."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            return self.driver.next_trial(trial_id) or Searcher.FINISHED
+        except Exception as error:
+            self.driver.error = error  # Tune would log it and go on
+            return Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if trial_id not in self.driver._numbers:
+            return
+        result = result or {}
+        number = self.driver._numbers[trial_id]
+        try:
+            if metrics := epoch_metrics(result):
+                self.driver.epoch(number, metrics)  # the last one does not pass the scheduler
+            self.driver.end(trial_id, None if error else result.get("state"), result.get("reason"))
+        except Exception as failure:
+            self.driver.error = failure
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the journal and the record are on disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its tuner at the start; a copy of the study would only be stale
+
+
+class StudyScheduler(FIFOScheduler):
+    """Records each epoch and asks the study's own pruner, whose rungs survive a restart."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        try:
+            number = trial.config["job"]["number"]
+            self.driver.epoch(number, epoch_metrics(result))
+            stop = self.driver.should_stop(number)
+        except Exception as error:
+            self.driver.error = error
+            return TrialScheduler.STOP
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def epoch_metrics(result: dict[str, Any]) -> dict[str, float]:
+    """A trial's own numbers among those that Tune has added, from its flattened result."""
+    prefix = "metrics/"
+    return {key[len(prefix) :]: value for key, value in result.items() if key.startswith(prefix)}

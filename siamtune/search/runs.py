@@ -1,0 +1,136 @@
+"""A run folder: everything that a search leaves behind, under short names.
+
+    run.json            name, data, protocol, split, objective, command, when it was created
+    space.yaml          the resolved space
+    environment.json    versions and machine
+    trials.jsonl        what happened to each trial
+    study.log           the Optuna journal
+    tensorboard/        one folder a trial
+    trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
+    best.yaml, best/    the winner: configuration, model.safetensors
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from siamtune.errors import InvalidInput, UsageError
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def facts_path(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def space_path(self) -> Path:
+        return self.folder / "space.yaml"
+
+    @property
+    def trials_path(self) -> Path:
+        return self.folder / "trials.jsonl"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.folder / "study.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` holds.
+
+        Raises:
+            InvalidInput: it is missing or damaged.
+        """
+        try:
+            facts = json.loads(self.facts_path.read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidInput(
+                f"{self.folder}: must be the folder of a run, but run.json cannot be read ({error})"
+            ) from None
+        if not isinstance(facts, dict):
+            raise InvalidInput(f"{self.facts_path}: must hold a JSON object")
+        return facts
+
+
+def new_run(output: Path, name: str | None, space_name: str) -> Run:
+    """Make the folder of a new run; without a name it is called after the space and the time.
+
+    Raises:
+        UsageError: the name is unusable or taken.
+    """
+    if name is None:
+        stamp = datetime.now(UTC).astimezone().strftime("%m%d-%H%M%S")
+        name = f"{space_name[:40]}-{stamp}"
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(
+            "--name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or "
+            f"digit, but got {name!r}"
+        )
+    folder = output / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(
+            f"{folder} exists already; choose another --name, or go on with: siamtune resume {name}"
+        ) from None
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be made: {error.strerror}") from error
+    return Run(folder)
+
+
+def find_run(name_or_path: str, output: Path) -> Run:
+    """The run at a path, or of that name under `output`; `latest` is the newest there.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if name_or_path == "latest":
+        runs = list_runs(output)
+        if not runs:
+            raise InvalidInput(f"there is no run in {output}; start one with: siamtune search")
+        return max(runs, key=lambda run: run.facts_path.stat().st_mtime)
+    for folder in (Path(name_or_path), output / name_or_path):
+        if (folder / "run.json").is_file():
+            return Run(folder)
+    known = ", ".join(sorted(run.name for run in list_runs(output))[-10:]) or "none"
+    raise InvalidInput(
+        f"{name_or_path!r} must be a run folder or the name of a run in {output}, but it is "
+        f"neither; runs there: {known}"
+    )
+
+
+def list_runs(output: Path) -> list[Run]:
+    """Every run under `output`, by name."""
+    if not output.is_dir():
+        return []
+    return [
+        Run(Path(entry.path))
+        for entry in sorted(os.scandir(output), key=lambda entry: entry.name)
+        if entry.is_dir() and os.path.exists(os.path.join(entry.path, "run.json"))
+    ]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once: a reader finds the old text or the new, never half of one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
