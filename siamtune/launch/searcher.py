@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -92,6 +93,10 @@ class Driver:
     def started(self) -> int:
         return sum(record.state != "invalid" for record in self.recorder.records.values())
 
+    def drain(self, reason: str) -> None:
+        """Start no further trial and end the search at the next occasion."""
+        self.draining = reason
+
     def is_ending(self) -> bool:
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.draining = self.draining or "the time budget is used up"
@@ -162,6 +167,35 @@ class StudyScheduler(FIFOScheduler):
             self.driver.error = error
             return TrialScheduler.STOP
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class SearchStopper(Stopper):
+    """Ends the experiment when the driver says so; never a single trial."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.driver.is_ending()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Ticker(Callback):
+    """Lets the view redraw whenever Tune's loop comes round."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self.tick = tick
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        self.tick()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -7,7 +7,7 @@ Whatever goes wrong becomes the last result it yields, so the process lives on f
 import gc
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from siamtune.config import trial_config
+from siamtune.config import DataConfig, trial_config
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
 from siamtune.errors import CheckpointError, SiamtuneError, TrialCollapsed
@@ -35,14 +35,18 @@ def _source(data: DataSpec) -> Source:
     return open_source(data.source, Path(data.data_home) if data.data_home else None)
 
 
-def prepared(job: TrialJob) -> Faces:
+def prepare_faces(
+    data: DataSpec,
+    config: DataConfig,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Faces:
     """The faces of a trial, from this node's cache or made and put there."""
-    config = trial_config(dict(job.config))
     return prepare(
-        _source(job.data),
-        config.data,
-        split_seed=job.data.split_seed,
-        landmarks=Path(job.data.landmarks) if job.data.landmarks else None,
+        _source(data),
+        config,
+        split_seed=data.split_seed,
+        landmarks=Path(data.landmarks) if data.landmarks else None,
+        progress=progress,
     )
 
 
@@ -57,7 +61,7 @@ def run_trial(job: TrialJob, device: torch.device | None = None) -> Iterator[dic
     state: State = "stopped"
     try:
         config = trial_config(dict(job.config))
-        faces = prepared(job)
+        faces = prepare_faces(job.data, config.data)
         last, best = job.folder / LAST, job.folder / BEST
         resume_from = last if _readable(last) else None
         best_value = _value(best, job.metric) if resume_from else None

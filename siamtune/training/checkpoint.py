@@ -79,6 +79,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(parts, facts)
 
 
+def ship_model(checkpoint: Path, to: Path) -> None:
+    """Write what a user of the model needs: network, normalization, configuration, threshold."""
+    trained = read_checkpoint(checkpoint)
+    parts = {name: trained.parts.get(name, {}) for name in ("model", "normalization")}
+    facts = {name: value for name, value in trained.facts.items() if name != "progress"}
+    write_checkpoint(to, parts, facts)
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors: `<parameter's place>.<name>`."""
     return {

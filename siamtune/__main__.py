@@ -1,0 +1,3 @@
+from siamtune.cli.main import run
+
+run()

@@ -1,0 +1,77 @@
+"""Options that several verbs share, and how their values are read."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamtune.errors import UsageError
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="demo, lfw, olivetti or a FOLDER of person/*.jpg. Default: $SIAMTUNE_DATA or demo.",
+        show_default=False,
+    ),
+]
+DataHome = Annotated[
+    Path | None,
+    typer.Option(help="Where lfw and olivetti lie. Default: scikit-learn's data home."),
+]
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(help="dlib's 68-point predictor file, for the crop style `trees`."),
+]
+SplitSeed = Annotated[
+    int, typer.Option(help="Decides who is in training, validation and test.", min=0)
+]
+Output = Annotated[
+    Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training pictures.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's output and tracebacks.")]
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `2h` or `1d`.
+
+    Raises:
+        UsageError: the text is none of these.
+    """
+    match = DURATION.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise UsageError(f"a duration must be like 90s, 10m, 2h or 1d, but got {text!r}")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def parse_overrides(assignments: list[str] | None, epochs: int | None) -> dict[str, Any]:
+    """`--set key=value` and `--epochs` as dials; values are read as YAML reads them.
+
+    Raises:
+        UsageError: an assignment without `=`.
+    """
+    from siamtune.search.space import parse_value
+
+    overrides: dict[str, Any] = {}
+    for assignment in assignments or []:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set must be key=value, but got {assignment!r}")
+        overrides[key.strip()] = parse_value(value.strip())
+    if epochs is not None:
+        overrides["epochs"] = epochs
+    return overrides
+
+
+def chosen_data(data: str | None) -> str:
+    return data or os.environ.get("SIAMTUNE_DATA") or "demo"

@@ -1,0 +1,247 @@
+"""`siamtune search` and `siamtune resume`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import NoTrialSucceeded
+
+if TYPE_CHECKING:
+    from siamtune.launch.job import DataSpec
+    from siamtune.launch.search import SearchOptions, SearchResult
+    from siamtune.search.runs import Run
+    from siamtune.search.space import Space
+
+Concurrent = Annotated[
+    int | None, typer.Option(help="Trials at once. Default: as many as fit.", min=1)
+]
+TimeBudget = Annotated[
+    str | None, typer.Option(help="End after so long, e.g. 10m or 2h.", metavar="DURATION")
+]
+Workers = Annotated[int, typer.Option(help="Ray Train workers that share one trial.", min=1)]
+CpusPerWorker = Annotated[float, typer.Option(help="Processors of each worker.", min=0.01)]
+GpusPerWorker = Annotated[float, typer.Option(help="GPUs of each worker; fractions too.", min=0)]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster to join. Default: $RAY_ADDRESS, else this machine.")
+]
+
+
+def search(
+    space: Annotated[str, typer.Option(help="A space file, or the name of a shipped space.")],
+    data: options.Data = None,
+    data_home: options.DataHome = None,
+    landmarks: options.Landmarks = None,
+    trials: Annotated[int | None, typer.Option(help="Trials to run.", min=1)] = None,
+    time_budget: TimeBudget = None,
+    epochs: options.Epochs = None,
+    set_: options.Set = None,
+    concurrent: Concurrent = None,
+    workers_per_trial: Workers = 1,
+    cpus_per_worker: CpusPerWorker = 1.0,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    address: Address = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sampler.", min=0)] = None,
+    split_seed: options.SplitSeed = 0,
+    name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Search a space: siamtune search --space spaces/full.yaml --data lfw --trials 50
+
+    Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
+    configuration and model lie in the run folder at the end.
+    """
+    from siamtune.launch.job import DataSpec
+    from siamtune.search.runs import Run, new_run, write_text
+    from siamtune.search.space import load_space, to_yaml
+
+    overrides = options.parse_overrides(set_, epochs)
+    budget_s = options.parse_duration(time_budget) if time_budget else None
+    loaded = load_space(space, overrides=overrides, trials=trials, seed=seed)
+    source = options.chosen_data(data)
+    spec = DataSpec(
+        source if source in ("demo", "lfw", "olivetti") else os.path.abspath(source),
+        str(data_home.absolute()) if data_home else None,
+        str(landmarks.absolute()) if landmarks else None,
+        split_seed,
+    )
+    _tell(f"space: {loaded.path}")
+    _tell_data(source)
+    facts = _prepare(loaded, spec)
+
+    run: Run = new_run(output, name, Path(loaded.path or "space").stem)
+    write_text(run.space_path, to_yaml(loaded))
+    write_text(
+        run.facts_path,
+        json.dumps(
+            {
+                "name": run.name,
+                "kind": "search",
+                "created": _now(),
+                "objective": {"metric": loaded.objective.metric, "mode": loaded.objective.mode},
+                "trials": loaded.study.trials,
+                **facts,
+                "data_spec": vars(spec),
+                "command": sys.argv[1:],
+            },
+            indent=2,
+        )
+        + "\n",
+    )
+    _search(
+        run, loaded, spec, facts,
+        _options(loaded.study.trials, budget_s, concurrent, workers_per_trial, cpus_per_worker,
+                 gpus_per_worker, address, verbose),
+        as_json,
+    )  # fmt: skip
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")],
+    trials: Annotated[
+        str | None, typer.Option(help="In all, or +N for N more than were asked for before.")
+    ] = None,
+    time_budget: TimeBudget = None,
+    concurrent: Concurrent = None,
+    workers_per_trial: Workers = 1,
+    cpus_per_worker: CpusPerWorker = 1.0,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    address: Address = None,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Go on with a search: siamtune resume latest --trials +50
+
+    Finished trials stay, interrupted ones continue from their last epoch.
+    """
+    from siamtune.launch.job import DataSpec
+    from siamtune.search.runs import find_run, write_text
+    from siamtune.search.space import load_space
+
+    found = find_run(run, output)
+    facts = found.facts()
+    wanted = _wanted_trials(trials, int(facts["trials"]))
+    budget_s = options.parse_duration(time_budget) if time_budget else None
+    loaded = load_space(str(found.space_path), trials=wanted)
+    spec = DataSpec(**facts["data_spec"])
+    _tell(f"resuming {found.folder}")
+    _tell_data(spec.source)
+    prepared = _prepare(loaded, spec)
+    if prepared["split"] != facts["split"]:
+        from siamtune.errors import DataError
+
+        raise DataError(
+            f"{spec.source} must hold the same people as when the search began (split "
+            f"{facts['split']}), but got split {prepared['split']}; numbers would not compare"
+        )
+    write_text(found.facts_path, json.dumps({**facts, "trials": wanted}, indent=2) + "\n")
+    _search(
+        found, loaded, spec, prepared,
+        _options(wanted, budget_s, concurrent, workers_per_trial, cpus_per_worker,
+                 gpus_per_worker, address, verbose),
+        as_json,
+    )  # fmt: skip
+
+
+def _wanted_trials(text: str | None, before: int) -> int:
+    from siamtune.errors import UsageError
+
+    if text is None:
+        return before
+    more = text.startswith("+")
+    if not text.removeprefix("+").isdigit() or int(text) < 1:
+        raise UsageError(f"--trials must be a number like 100, or +50, but got {text!r}")
+    return before + int(text) if more else int(text)
+
+
+def _options(
+    trials: int,
+    time_budget_s: float | None,
+    concurrent: int | None,
+    workers: int,
+    cpus_per_worker: float,
+    gpus_per_worker: float,
+    address: str | None,
+    verbose: bool,
+) -> "SearchOptions":
+    from siamtune.launch.cluster import TrialResources
+    from siamtune.launch.search import SearchOptions
+
+    resources = TrialResources(workers, cpus_per_worker, gpus_per_worker)
+    return SearchOptions(trials, time_budget_s, concurrent, resources, address, verbose)
+
+
+def _search(
+    run: "Run",
+    space: "Space",
+    data: "DataSpec",
+    facts: dict[str, Any],
+    search_options: "SearchOptions",
+    as_json: bool,
+) -> None:
+    """Run the search under a live view and print what it gave."""
+    from siamtune.launch.search import run_search
+    from siamtune.report.live import LiveView
+
+    with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
+        result = run_search(run, space, data, facts, search_options, view)
+    _print_result(result, space, as_json)
+    if result.ended_early:
+        _tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
+    if result.ended_early == "Ctrl-C":
+        raise typer.Exit(130)
+    if result.winner is None:
+        raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")
+
+
+def _print_result(result: "SearchResult", space: "Space", as_json: bool) -> None:
+    from siamtune.report.live import print_final_table
+    from siamtune.report.table import result_document
+
+    if as_json:
+        print(json.dumps(result_document(result.run, result.records, space), indent=2))
+        return
+    print_final_table(result.run, result.records, space)
+
+
+def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
+    """Open the data and prepare the default variant before any trial, with progress."""
+    from siamtune.config import trial_config
+    from siamtune.launch.worker import prepare_faces
+    from siamtune.report.progress import progress_bar
+
+    with progress_bar() as progress:
+        faces = prepare_faces(spec, trial_config(dict(space.fixed)).data, progress)
+    return {
+        "data": faces.source,
+        "protocol": faces.split.protocol,
+        "split": faces.split.digest,
+        "pictures": len(faces.identities),
+        "people": {
+            part: len(getattr(faces.split, part)) for part in ("train", "validation", "test")
+        },
+    }
+
+
+def _tell_data(source: str) -> None:
+    if source == "demo":
+        _tell("data: demo, faces drawn by siamtune; for Labeled Faces in the Wild add: --data lfw")
+    else:
+        _tell(f"data: {source}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,222 @@
+"""A search on Ray Tune: slots train, the study proposes and stops, the run folder remembers."""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from siamtune import __version__
+from siamtune.config import DEFAULTS
+from siamtune.errors import NoTrialSucceeded
+from siamtune.launch.cluster import (
+    TrialResources,
+    concurrent_trials,
+    connect,
+    prepare_environment,
+)
+from siamtune.launch.job import DataSpec, TrialJob, to_plain
+from siamtune.launch.keep import CheckpointKeeper
+from siamtune.search.records import Recorder, TrialRecord, ranked
+from siamtune.search.runs import Run, write_text
+from siamtune.search.space import Space
+from siamtune.search.study import Proposal, interrupted, open_study
+
+# Retries of a trial whose process vanished; a trial that fails by itself is not run again.
+MAX_RETRIES = 2
+INACTIVE = "n/a"
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search runs, as against what it tries (the space) and on what (the data)."""
+
+    trials: int
+    time_budget_s: float | None = None
+    concurrent: int | None = None
+    resources: TrialResources = TrialResources()
+    address: str | None = None
+    verbose: bool = False
+
+
+class View(Protocol):
+    """Who watches a search; called on the driver's thread."""
+
+    def update(self, records: Mapping[int, TrialRecord], changed: TrialRecord) -> None: ...
+    def tick(self) -> None: ...
+    def log(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    run: Run
+    records: Mapping[int, TrialRecord]
+    winner: TrialRecord | None
+    ended_early: str | None  # why, when not all trials were run
+    wall_s: float
+
+
+def run_search(
+    run: Run,
+    space: Space,
+    data: DataSpec,
+    facts: Mapping[str, Any],
+    options: SearchOptions,
+    view: View,
+) -> SearchResult:
+    """Run, or go on with, the search in a run folder until its trials or its time are used up.
+
+    Ctrl-C ends it in order: trials that run are recorded as interrupted and can be resumed.
+
+    Raises:
+        NoTrialSucceeded: the first trials all failed, or none was complete or stopped at the end.
+        ClusterError: the cluster cannot hold one trial.
+    """
+    began = time.monotonic()
+    prepare_environment()
+    from ray import tune
+
+    from siamtune.launch.searcher import Driver, SearchStopper, StudyScheduler, StudySearcher, Ticker
+    from siamtune.launch.slot import Slot
+
+    write_text(run.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    connect(options.address, options.resources, verbose=options.verbose)
+    concurrent = min(options.concurrent or concurrent_trials(options.resources), options.trials)
+    # Suggestions come one at a time; without this only one trial would wait for a slot.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(concurrent))
+
+    study = open_study(run.journal_path, space)
+    recorder = Recorder(run.trials_path)
+
+    def plain_job(proposal: Proposal) -> dict[str, Any]:
+        job = TrialJob(
+            number=proposal.number,
+            config={**DEFAULTS, **proposal.config},
+            hparams=hparams(space, proposal.suggested),
+            run_folder=str(run.folder.resolve()),
+            data=data,
+            metric=space.objective.metric,
+            mode=space.objective.mode,
+            threads=max(1, int(options.resources.cpus_per_worker)),
+        )
+        return {"job": to_plain(job), "size": asdict(options.resources)}
+
+    keeper = CheckpointKeeper(run, space, recorder.records)
+
+    def listen(record: TrialRecord) -> None:
+        view.update(recorder.records, record)
+        if record.state not in ("running", "interrupted", "invalid"):
+            keeper.ended(record)
+
+    driver = Driver(
+        study=study,
+        space=space,
+        recorder=recorder,
+        trials=options.trials,
+        plain_job=plain_job,
+        listen=listen,
+        facts=dict(facts),
+        deadline=began + options.time_budget_s if options.time_budget_s else None,
+        interrupted=interrupted(study, space),
+    )
+    scratch = tempfile.mkdtemp(prefix="siamtune-tune-")
+    alone = options.resources.workers == 1
+    slot_resources = (
+        {"CPU": options.resources.cpus_per_worker, "GPU": options.resources.gpus_per_worker}
+        if alone
+        else {"memory": 300e6}  # it only passes messages; its workers hold the processors
+    )
+    try:
+        with _drain_on_signals(driver.drain):
+            tune.Tuner(
+                tune.with_resources(Slot, slot_resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=StudySearcher(driver),
+                    scheduler=StudyScheduler(driver),
+                    num_samples=-1,
+                    max_concurrent_trials=concurrent,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=scratch,
+                    verbose=0,
+                    stop=SearchStopper(driver),
+                    callbacks=[Ticker(view.tick)],
+                    failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
+        driver.interrupt_running()
+    finally:
+        recorder.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    if driver.error is not None:
+        raise driver.error
+    if driver.hopeless is not None:
+        raise NoTrialSucceeded(
+            f"every trial so far has failed, for this reason: {driver.hopeless}\n"
+            f"tracebacks: {run.folder}/trials/*/error.txt"
+        )
+    best = ranked(recorder.records.values(), space.objective.metric, space.objective.mode)
+    if not best and not driver.draining:
+        raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")
+    return SearchResult(
+        run, recorder.records, best[0] if best else None, driver.draining,
+        time.monotonic() - began,
+    )  # fmt: skip
+
+
+def hparams(space: Space, suggested: Mapping[str, Any]) -> dict[str, Any]:
+    """Every dial of the space with its value in one trial; inactive ones as "n/a"."""
+    return {
+        dimension.name: suggested.get(dimension.name, INACTIVE) for dimension in space.dimensions
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a run may depend on besides its configuration."""
+    packages = (
+        "torch", "ray", "optuna", "numpy", "scikit-learn", "opencv-python-headless", "dlib-bin",
+        "pytorch-metric-learning", "tensorboard",
+    )  # fmt: skip
+    return {
+        "siamtune": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+        "command": ["siamtune", *sys.argv[1:]],
+    }
+
+
+@contextmanager
+def _drain_on_signals(drain: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM drains; after that they act as ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: Any) -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        drain("Ctrl-C" if number == signal.SIGINT else "a termination signal")
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
