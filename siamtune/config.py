@@ -199,8 +199,7 @@ class TrialConfig(Section):
         if batch.images % 2:
             raise ValueError(f"batch.images must be even, but got {batch.images}")
         if batch.sampling == "pk" and (
-            batch.images % batch.images_per_identity
-            or batch.images < 2 * batch.images_per_identity
+            batch.images % batch.images_per_identity or batch.images < 2 * batch.images_per_identity
         ):
             raise ValueError(
                 "batch.images must be a multiple of batch.images_per_identity and hold two "

@@ -27,9 +27,7 @@ Landmarks = Annotated[
 SplitSeed = Annotated[
     int, typer.Option(help="Decides who is in training, validation and test.", min=0)
 ]
-Output = Annotated[
-    Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")
-]
+Output = Annotated[Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),

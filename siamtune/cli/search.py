@@ -57,22 +57,15 @@ def search(
     Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
     configuration and model lie in the run folder at the end.
     """
-    from siamtune.launch.job import DataSpec
     from siamtune.search.runs import Run, new_run, write_text
     from siamtune.search.space import load_space, to_yaml
 
     overrides = options.parse_overrides(set_, epochs)
     budget_s = options.parse_duration(time_budget) if time_budget else None
     loaded = load_space(space, overrides=overrides, trials=trials, seed=seed)
-    source = options.chosen_data(data)
-    spec = DataSpec(
-        source if source in ("demo", "lfw", "olivetti") else os.path.abspath(source),
-        str(data_home.absolute()) if data_home else None,
-        str(landmarks.absolute()) if landmarks else None,
-        split_seed,
-    )
-    _tell(f"space: {loaded.path}")
-    _tell_data(source)
+    spec = data_spec(data, data_home, landmarks, split_seed)
+    tell_data(spec.source)
+    tell(f"space: {loaded.path}")
     facts = _prepare(loaded, spec)
 
     run: Run = new_run(output, name, Path(loaded.path or "space").stem)
@@ -83,7 +76,7 @@ def search(
             {
                 "name": run.name,
                 "kind": "search",
-                "created": _now(),
+                "created": now(),
                 "objective": {"metric": loaded.objective.metric, "mode": loaded.objective.mode},
                 "trials": loaded.study.trials,
                 **facts,
@@ -131,8 +124,8 @@ def resume(
     budget_s = options.parse_duration(time_budget) if time_budget else None
     loaded = load_space(str(found.space_path), trials=wanted)
     spec = DataSpec(**facts["data_spec"])
-    _tell(f"resuming {found.folder}")
-    _tell_data(spec.source)
+    tell(f"resuming {found.folder}")
+    tell_data(spec.source)
     prepared = _prepare(loaded, spec)
     if prepared["split"] != facts["split"]:
         from siamtune.errors import DataError
@@ -194,7 +187,7 @@ def _search(
         result = run_search(run, space, data, facts, search_options, view)
     _print_result(result, space, as_json)
     if result.ended_early:
-        _tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
+        tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
     if result.ended_early == "Ctrl-C":
         raise typer.Exit(130)
     if result.winner is None:
@@ -230,18 +223,33 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     }
 
 
-def _tell_data(source: str) -> None:
+def data_spec(
+    data: str | None, data_home: Path | None, landmarks: Path | None, split_seed: int
+) -> "DataSpec":
+    """The pictures that the command line chose, by paths that hold in any process."""
+    from siamtune.launch.job import DataSpec
+
+    source = options.chosen_data(data)
+    return DataSpec(
+        source if source in ("demo", "lfw", "olivetti") else os.path.abspath(source),
+        str(data_home.absolute()) if data_home else None,
+        str(landmarks.absolute()) if landmarks else None,
+        split_seed,
+    )
+
+
+def tell_data(source: str) -> None:
     if source == "demo":
-        _tell("data: demo, faces drawn by siamtune; for Labeled Faces in the Wild add: --data lfw")
+        tell("data: demo, faces drawn by siamtune; for Labeled Faces in the Wild add: --data lfw")
     else:
-        _tell(f"data: {source}")
+        tell(f"data: {source}")
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _now() -> str:
+def now() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,7 +1,7 @@
 """A Ray Train group that lives as long as its slot: trials stream through it as messages.
 
-Starting a TorchTrainer costs tens of seconds and eight processes; one group for all trials of a slot
-pays that once. Stopping a trial is a message too: no process is killed, nothing leaks.
+Starting a TorchTrainer costs tens of seconds and eight processes; one group for all trials of
+a slot pays that once. Stopping a trial is a message too: no process is killed, nothing leaks.
 """
 
 import json
@@ -9,7 +9,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
@@ -93,10 +93,8 @@ class Gang:
 
     def close(self) -> None:
         """Let the group end; waits a little, then leaves the rest to Ray."""
-        try:
+        with suppress(GangDied):
             self._send({"exit": True})
-        except GangDied:
-            pass
         self._fit.join(20)
         self._connection.close()
         self._listener.close()

@@ -4,14 +4,10 @@ The winner so far is shipped at once, so even a search that is killed leaves one
 """
 
 from collections.abc import Mapping
-from io import StringIO
-from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from siamtune.config import flatten, trial_config, unflatten
 from siamtune.launch.job import trial_folder
 from siamtune.launch.worker import BEST, LAST
+from siamtune.search.config_file import config_yaml
 from siamtune.search.records import TrialRecord, best_epoch, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
@@ -22,7 +18,7 @@ KEEP_BEST = 5
 
 
 class CheckpointKeeper:
-    """Told of every trial's end, keeps the files of the best; its cost does not grow with trials."""
+    """Told of every trial's end, keeps the files of the best; at a cost that stays the same."""
 
     def __init__(self, run: Run, space: Space, records: Mapping[int, TrialRecord]) -> None:
         self._run = run
@@ -66,12 +62,8 @@ def winner_yaml(run: Run, space: Space, winner: TrialRecord) -> str:
         f"{name} {measured[name]:.4f}" for name in ("val/auc", "val/f1") if name in measured
     )
     facts = winner.facts
-    buffer = StringIO()
-    buffer.write(
-        f"# trial {winner.number} of {run.name}: {winner.state} at epoch {winner.epoch}\n"
-        f"# {numbers} on {facts.get('data')}, {facts.get('protocol')}, "
-        f"split {facts.get('split')}\n"
+    return config_yaml(
+        {**space.fixed, **winner.config},
+        f"trial {winner.number} of {run.name}: {winner.state} at epoch {winner.epoch}\n"
+        f"{numbers} on {facts.get('data')}, {facts.get('protocol')}, split {facts.get('split')}",
     )
-    config = trial_config({**space.fixed, **winner.config})
-    YAML().dump(unflatten(flatten(config)), buffer)
-    return buffer.getvalue()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 from siamtune import __version__
@@ -86,7 +85,13 @@ def run_search(
     prepare_environment()
     from ray import tune
 
-    from siamtune.launch.searcher import Driver, SearchStopper, StudyScheduler, StudySearcher, Ticker
+    from siamtune.launch.searcher import (
+        Driver,
+        SearchStopper,
+        StudyScheduler,
+        StudySearcher,
+        Ticker,
+    )
     from siamtune.launch.slot import Slot
 
     write_text(run.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")

@@ -53,9 +53,7 @@ class Driver:
             proposal = studies.propose(self.study, self.space, self._reject)
         self._numbers[tune_id] = proposal.number
         self._running.add(proposal.number)
-        self.listen(
-            self.recorder.started(proposal.number, proposal.suggested, self.facts)
-        )
+        self.listen(self.recorder.started(proposal.number, proposal.suggested, self.facts))
         return self.plain_job(proposal)
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
@@ -158,7 +156,9 @@ class StudyScheduler(FIFOScheduler):
         super().__init__()
         self.driver = driver
 
-    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+    def on_trial_result(
+        self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
         try:
             number = trial.config["job"]["number"]
             self.driver.epoch(number, epoch_metrics(result))

@@ -1,13 +1,13 @@
 """A run folder: everything that a search leaves behind, under short names.
 
-    run.json            name, data, protocol, split, objective, command, when it was created
-    space.yaml          the resolved space
-    environment.json    versions and machine
-    trials.jsonl        what happened to each trial
-    study.log           the Optuna journal
-    tensorboard/        one folder a trial
-    trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
-    best.yaml, best/    the winner: configuration, model.safetensors
+run.json            name, data, protocol, split, objective, command, when it was created
+space.yaml          the resolved space
+environment.json    versions and machine
+trials.jsonl        what happened to each trial
+study.log           the Optuna journal
+tensorboard/        one folder a trial
+trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
+best.yaml, best/    the winner: configuration, model.safetensors
 """
 
 import json

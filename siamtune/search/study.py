@@ -121,9 +121,7 @@ def _pruner(space: Space) -> BasePruner:
             return NopPruner()
 
 
-def propose(
-    study: optuna.Study, space: Space, rejected: Callable[[Rejected], None]
-) -> Proposal:
+def propose(study: optuna.Study, space: Space, rejected: Callable[[Rejected], None]) -> Proposal:
     """Ask the sampler until it proposes what can be built; hand each refused one to `rejected`.
 
     Raises:

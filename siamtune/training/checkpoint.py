@@ -57,7 +57,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is missing, truncated, or no checkpoint of siamtune.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: must be a checkpoint of siamtune, but there is no such file")
+        raise CheckpointError(
+            f"{path}: must be a checkpoint of siamtune, but there is no such file"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -76,7 +76,7 @@ class _SumOverRanks(torch.autograd.Function):
     """All-reduce whose gradient is the all-reduce of the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, own: Tensor) -> Tensor:
         total = own.clone()
         dist.all_reduce(total)
         return total

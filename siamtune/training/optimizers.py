@@ -11,7 +11,9 @@ from siamtune.config import OptimConfig
 LRSchedule = Callable[[float], float]  # share of the training done, in [0, 1] -> factor of the lr
 
 
-def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: OptimConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     """The optimizer that a configuration names; one fused or for-each update a step."""
     parameters = list(parameters)
     match config.name:

@@ -32,7 +32,7 @@ from siamtune.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from siamtune.training.evaluation import Evaluation, plan_evaluation
+from siamtune.training.evaluation import plan_evaluation
 from siamtune.training.feed import picture_feed
 from siamtune.training.optimizers import build_optimizer, halved_on_rise, lr_factor
 

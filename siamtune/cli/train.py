@@ -1,0 +1,107 @@
+"""`siamtune train`: one configuration, in this process, without Ray."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import NoTrialSucceeded, UsageError
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Option(help="A configuration, e.g. the best.yaml of a search.")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Instead: the first start point of a space.")
+    ] = None,
+    data: options.Data = None,
+    data_home: options.DataHome = None,
+    landmarks: options.Landmarks = None,
+    epochs: options.Epochs = None,
+    set_: options.Set = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and batches.", min=0)] = None,
+    split_seed: options.SplitSeed = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads. Default: all there are.", min=1)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train one configuration: siamtune train --config runs/full/best.yaml --data lfw
+
+    Without --config and --space it trains siamtune's defaults.
+    """
+    from siamtune.cli.search import data_spec, now, tell, tell_data
+    from siamtune.config import flatten, trial_config
+    from siamtune.search.config_file import read_config
+    from siamtune.search.runs import new_run, write_text
+    from siamtune.search.space import load_space
+    from siamtune.search.suggest import start_points
+
+    if config and space:
+        raise UsageError("give --config or --space, not both")
+    overrides = options.parse_overrides(set_, epochs)
+    if seed is not None:
+        overrides["seed"] = seed
+    base: dict[str, Any] = {}
+    if config:
+        base = read_config(config)
+    elif space:
+        loaded = load_space(space, overrides=overrides)
+        base = {**loaded.fixed, **(start_points(loaded) or [{}])[0]}
+    chosen = trial_config({**base, **overrides})
+    spec = data_spec(data, data_home, landmarks, split_seed)
+    tell_data(spec.source)
+
+    from siamtune.launch.alone import train_alone
+    from siamtune.report.progress import progress_bar
+
+    stem = config.stem if config else Path(space).stem if space else "train"
+    with progress_bar() as progress:
+        from siamtune.launch.worker import prepare_faces
+
+        faces = prepare_faces(spec, chosen.data, progress)
+    run = new_run(output, name, stem)
+    facts = {
+        "name": run.name,
+        "kind": "train",
+        "created": now(),
+        "objective": {"metric": "val/auc", "mode": "max"},
+        "trials": 1,
+        "data": faces.source,
+        "protocol": faces.split.protocol,
+        "split": faces.split.digest,
+        "data_spec": vars(spec),
+        "command": sys.argv[1:],
+    }
+    write_text(run.facts_path, json.dumps(facts, indent=2) + "\n")
+    tell(f"run: {run.folder}")
+    record = train_alone(run, flatten(chosen), spec, facts, threads, tell)
+    if record.state != "complete":
+        raise NoTrialSucceeded(f"the training {record.state}: {record.reason}")
+    best = max(record.epochs, key=lambda epoch: epoch["val/auc"])
+    if as_json:
+        document = {
+            "schema": "siamtune.train/1",
+            "run": str(run.folder),
+            "model": str(run.folder / "best" / "model.safetensors"),
+            "protocol": faces.split.protocol,
+            "split": faces.split.digest,
+            "config": flatten(chosen),
+            "epochs": [dict(epoch) for epoch in record.epochs],
+            "best": dict(best),
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        print(
+            f"best: epoch {best['epoch']:.0f}, val/auc {best['val/auc']:.4f}, "
+            f"val/f1 {best['val/f1']:.4f} ({faces.source}, {faces.split.protocol}, "
+            f"split {faces.split.digest})"
+        )
+        print(f"model: {run.folder / 'best' / 'model.safetensors'}")
