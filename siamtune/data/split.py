@@ -76,19 +76,17 @@ def split_identities(
         (queue[pictures[queue] > 1], MINIMUM_PEOPLE),
         (queue[pictures[queue] == 1], 0),
     ):
-        validation, test = (max(minimum, round(share * len(group))) for share in shares[1:])
+        validating = max(minimum, round(shares[1] * len(group)))
+        tested = max(minimum, round(shares[2] * len(group)))
         # Large shares of few people: training keeps its minimum.
-        excess = max(0, validation + test + minimum - len(group))
-        test -= min(excess, test - minimum)
-        validation = min(validation, len(group) - test - minimum)
-        parts["test"].append(group[:test])
-        parts["validation"].append(group[test : test + validation])
-        parts["train"].append(group[test + validation :])
-    return Split(
-        **{part: np.sort(np.concatenate(groups)) for part, groups in parts.items()},
-        names=tuple(names),
-        seed=seed,
-    )
+        excess = max(0, validating + tested + minimum - len(group))
+        tested -= min(excess, tested - minimum)
+        validating = min(validating, len(group) - tested - minimum)
+        parts["test"].append(group[:tested])
+        parts["validation"].append(group[tested : tested + validating])
+        parts["train"].append(group[tested + validating :])
+    train, validation, test = (np.sort(np.concatenate(parts[part])) for part in PARTS)
+    return Split(train, validation, test, tuple(names), seed)
 
 
 def _place(seed: int, name: str) -> bytes:
