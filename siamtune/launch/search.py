@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class SearchOptions:
     trials: int
     time_budget_s: float | None = None
     concurrent: int | None = None
-    resources: TrialResources = TrialResources()
+    resources: TrialResources = field(default_factory=TrialResources)
     address: str | None = None
     verbose: bool = False
 

@@ -1,6 +1,7 @@
 """A configuration in a file: what `best.yaml` is and `siamtune train --config` reads."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,8 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, value in flat.items():
         # YAML 1.2 reads 1e-4, without a point, as text.
         if isinstance(value, str) and isinstance(DEFAULTS.get(name), float):
-            try:
+            with suppress(ValueError):
                 flat[name] = float(value)
-            except ValueError:
-                pass
     try:
         trial_config(flat)
     except ConfigError as error:

@@ -127,19 +127,21 @@ def propose(study: optuna.Study, space: Space, rejected: Callable[[Rejected], No
     Raises:
         SpaceError: nothing that can be built was found.
     """
+    reason = ""
     for _ in range(MAX_INVALID_PROPOSALS):
         trial = study.ask()
         config = suggest(space, trial)
         try:
             trial_config(config)
         except ConfigError as error:
+            reason = str(error)
             study.tell(trial, state=TrialState.FAIL)
-            rejected(Rejected(trial.number, trial.params, str(error)))
+            rejected(Rejected(trial.number, trial.params, reason))
             continue
         return Proposal(trial.number, trial.params, config)
     raise SpaceError(
         f"of {MAX_INVALID_PROPOSALS} proposals in a row none could be built, the last because: "
-        f"{error}; narrow the space so that such combinations do not occur"
+        f"{reason}; narrow the space so that such combinations do not occur"
     )
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is one safetensors file: tensors by prefixed name, everything else as JSON in its header.
+"""A checkpoint is one safetensors file: tensors by prefixed name, all else as JSON in its header.
 
 One file can be replaced atomically, holds no code, and is read back without unpickling.
 """
