@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from siamtune.launch.job import DataSpec, TrialJob, trial_folder
-from siamtune.launch.worker import BEST, LAST, run_trial
+from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
+from siamtune.launch.worker import run_trial
 from siamtune.search.config_file import config_yaml
 from siamtune.search.records import Recorder, TrialRecord
 from siamtune.search.runs import Run, write_text

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+# A trial's checkpoints in its folder: after every epoch, and after its best one.
+LAST, BEST = "last.safetensors", "best.safetensors"
+
 
 @dataclass(frozen=True)
 class DataSpec:

@@ -5,8 +5,7 @@ The winner so far is shipped at once, so even a search that is killed leaves one
 
 from collections.abc import Mapping
 
-from siamtune.launch.job import trial_folder
-from siamtune.launch.worker import BEST, LAST
+from siamtune.launch.job import BEST, LAST, trial_folder
 from siamtune.search.config_file import config_yaml
 from siamtune.search.records import TrialRecord, best_epoch, ranked
 from siamtune.search.runs import Run, write_text

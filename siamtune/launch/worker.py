@@ -19,15 +19,12 @@ from siamtune.config import DataConfig, trial_config
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
 from siamtune.errors import CheckpointError, SiamtuneError, TrialCollapsed
-from siamtune.launch.job import DataSpec, TrialJob
+from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
 from siamtune.training.checkpoint import read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.trainer import epochs
-
-LAST, BEST = "last.safetensors", "best.safetensors"
-
 
 @lru_cache(maxsize=1)
 def _source(data: DataSpec) -> Source:

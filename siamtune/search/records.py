@@ -115,24 +115,19 @@ def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> Tr
 def read_records(path: Path) -> dict[int, TrialRecord]:
     """Fold `trials.jsonl` into one record a trial, in the order in which they started.
 
-    A last line cut short by a crash is left out: its event was never acknowledged.
+    A last line without its newline was cut short by a crash: it is left out.
 
     Raises:
-        InvalidInput: a line other than the last is not an event.
+        InvalidInput: a line is not an event.
     """
     records: dict[int, TrialRecord] = {}
     if not path.exists():
         return records
-    with path.open("rb") as file:
-        lines = file.read().split(b"\n")
+    *lines, _unfinished = path.read_bytes().split(b"\n")
     for at, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         try:
             apply_event(records, json.loads(line))
         except (ValueError, KeyError, TypeError, InvalidInput) as error:
-            if at == len(lines):  # not ended by a newline
-                break
             raise InvalidInput(
                 f"{path}:{at}: must hold one trial event as JSON, but got {line[:80]!r} "
                 f"({error}); move the line out of the file to go on"
