@@ -1,0 +1,240 @@
+"""Every picture decoded once, into one memory-mapped file of pixels.
+
+A folder of the cache holds the RGB pixels of picture after picture in one file and their sizes in
+another.
+"""
+
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from siamtune.data.sources import Source
+from siamtune.errors import DataError
+
+Progress = Callable[[str, int, int], None]
+
+# Longer sides are reduced: a face at the largest resolution, 256 px, seldom needs more.
+MAXIMUM_SIDE_PX = 640
+# Enters the name of the folder in the cache: raise it when pixels or layout change.
+DECODE_VERSION = 1
+# A picture alone is decoded so quickly that handing it over would cost a third as much. Together
+# they bound the memory taken: 40 pictures a thread, at most 50 MB.
+PICTURES_PER_TASK = 10
+TASKS_AHEAD_PER_THREAD = 3
+NAMES_SHOWN = 10
+PIXELS, INDEX = "pixels.bin", "index.npz"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The readable pictures of a source as RGB; a gray one has three equal channels.
+
+    Attributes:
+        pixels: (bytes,) uint8, memory-mapped and read-only.
+        offsets: (M,) where each picture begins in `pixels`.
+        heights, widths: (M,) in pixels.
+        positions: (M,) index of each picture in its source, ascending.
+        unreadable: names of the source's other pictures.
+    """
+
+    pixels: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    unreadable: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) view of one picture; `index` counts the readable ones."""
+        offset, height, width = self.offsets[index], self.heights[index], self.widths[index]
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    @cached_property
+    def array(self) -> NDArray[np.uint8] | None:
+        """(M, H, W, 3) view of all pictures if they are equally large, else None."""
+        if (self.heights != self.heights[0]).any() or (self.widths != self.widths[0]).any():
+            return None
+        return self.pixels.reshape(len(self), self.heights[0], self.widths[0], 3)
+
+
+def default_cache_folder() -> Path:
+    """$SIAMTUNE_CACHE, or the place that the system has for such things."""
+    chosen = os.environ.get("SIAMTUNE_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("siamtune")
+
+
+def decode(
+    source: Source, cache_folder: Path | None = None, progress: Progress | None = None
+) -> Pictures:
+    """The decoded pictures of a source, from the cache or made and put there.
+
+    Processes that want the same pictures wait for the first. Unreadable pictures are left out,
+    named in the result and counted in a warning of the log.
+
+    Args:
+        cache_folder: default `default_cache_folder()`.
+        progress: called with what is done, how many pictures are, and of how many.
+
+    Raises:
+        DataError: more than half of the pictures cannot be read, or the cache cannot be written.
+    """
+    parent = (cache_folder or default_cache_folder()) / "pictures"
+    folder = parent / f"{source.fingerprint[:16]}-{DECODE_VERSION}"
+    with suppress(FileNotFoundError, ValueError):
+        return _open(folder)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            # Another process may have written them while this one waited.
+            with suppress(FileNotFoundError, ValueError):
+                return _open(folder)
+            _write(source, folder, progress)
+            return _open(folder)
+    except OSError as error:
+        raise DataError(
+            f"the cache folder must be writable and have room, but {folder} could not be written "
+            f"({error}); set SIAMTUNE_CACHE to another folder"
+        ) from error
+
+
+def read_picture(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) RGB of a file, upright by its EXIF orientation; None if it cannot be read.
+
+    Deeper colours, palettes, transparency and CMYK become plain 8-bit RGB.
+    """
+    try:
+        # cv2.imread knows no unicode names on Windows.
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # cv2.error: an empty file, or more pixels than OpenCV allows
+        return None
+    if picture is None:
+        return None
+    picture = _reduced(picture)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+
+
+def _reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    factor = MAXIMUM_SIDE_PX / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _picture(source: Source, position: int) -> NDArray[np.uint8] | None:
+    picture = source.pictures[position]
+    if isinstance(picture, Path):
+        return read_picture(picture)
+    picture = _reduced(picture)
+    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture
+
+
+def _decoded(source: Source) -> Iterator[NDArray[np.uint8] | None]:
+    """Pictures in order; threads run a bounded number ahead (OpenCV lets go of the GIL)."""
+    threads = available_threads()
+    count = len(source.identities)
+
+    def run(start: int) -> list[NDArray[np.uint8] | None]:
+        stop = min(start + PICTURES_PER_TASK, count)
+        return [_picture(source, position) for position in range(start, stop)]
+
+    pending: deque[Future[list[NDArray[np.uint8] | None]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, count, PICTURES_PER_TASK):
+            pending.append(pool.submit(run, start))
+            if len(pending) > TASKS_AHEAD_PER_THREAD * threads:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+def available_threads() -> int:
+    """Processor threads that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _write(source: Source, folder: Path, progress: Progress | None) -> None:
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+    unfinished.mkdir()
+    # OpenCV's own words on each broken file would stand between the lines of a progress bar.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        _fill(source, unfinished, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would have been opened
+        unfinished.rename(folder)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill(source: Source, folder: Path, progress: Progress | None) -> None:
+    count = len(source.identities)
+    sizes: list[tuple[int, int]] = []
+    positions: list[int] = []
+    unreadable: list[str] = []
+    with open(folder / PIXELS, "wb") as pixels:
+        for position, picture in enumerate(_decoded(source)):
+            if picture is None:
+                unreadable.append(source.picture_name(position))
+            else:
+                pixels.write(np.ascontiguousarray(picture).data)
+                sizes.append(picture.shape[:2])
+                positions.append(position)
+            if progress:
+                progress("decoding pictures", position + 1, count)
+    if unreadable:
+        _tell_unreadable(unreadable, count)
+    heights, widths = np.array(sizes, np.int64).T
+    np.savez(
+        folder / INDEX,
+        heights=heights,
+        widths=widths,
+        positions=np.array(positions, np.int64),
+        unreadable=np.array(unreadable, np.str_),
+    )
+
+
+def _tell_unreadable(unreadable: list[str], count: int) -> None:
+    shown = ", ".join(unreadable[:NAMES_SHOWN])
+    more = f" and {len(unreadable) - NAMES_SHOWN} more" if len(unreadable) > NAMES_SHOWN else ""
+    told = f"{len(unreadable)} of {count} pictures cannot be read: {shown}{more}"
+    if len(unreadable) * 2 > count:
+        raise DataError(f"half of the pictures or more must be readable, but {told}")
+    logger.warning("%s; they are left out", told)
+
+
+def _open(folder: Path) -> Pictures:
+    try:
+        with np.load(folder / INDEX) as index:
+            heights, widths, positions = index["heights"], index["widths"], index["positions"]
+            unreadable = tuple(index["unreadable"].tolist())
+    except BadZipFile as error:
+        raise ValueError(f"{folder / INDEX} is damaged") from error
+    sizes = heights * widths * 3
+    pixels = np.memmap(folder / PIXELS, np.uint8, mode="r")
+    if len(pixels) != sizes.sum():
+        raise ValueError(f"{folder / PIXELS} is damaged")
+    return Pictures(pixels, np.cumsum(sizes) - sizes, heights, widths, positions, unreadable)

@@ -1,0 +1,280 @@
+"""Where pictures come from: the demo, scikit-learn's data home or a folder of people."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamtune.data.demo import DEMO_FACE_BOX, DEMO_SEED, DEMO_VERSION, demo_pictures
+from siamtune.errors import DataError
+
+SOURCES = ("demo", "lfw", "olivetti")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp", ".webp")
+# Where scikit-learn's fetcher and other distributions put LFW, best aligned first.
+LFW_FOLDERS = ("lfw_funneled", "lfw", "lfw-deepfunneled")
+# An LFW picture is the box of the Viola-Jones detector enlarged 2.2 times (Huang et al. 2007).
+LFW_FACE_BOX = 1 / 2.2
+LAYOUT = "one folder a person with that person's pictures: FOLDER/person/*" + "|".join(
+    PICTURE_SUFFIXES
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Pictures of people, listed but not yet decoded.
+
+    Attributes:
+        name: "demo", "lfw", "olivetti" or the folder's name.
+        pictures: a file or an (H, W) or (H, W, 3) RGB uint8 array each.
+        identities: (N,) index into `names` of each picture, ascending.
+        names: one name a person, sorted, all different.
+        face_box: side of the centred square that holds the face, as a fraction of the picture's
+            shorter side.
+        fingerprint: changes with the names, sizes and times of the files.
+        folder: where the files lie, if they do.
+        ignored: files and folders that are no picture of a person.
+    """
+
+    name: str
+    pictures: Sequence[Path | NDArray[np.uint8]]
+    identities: NDArray[np.int64]
+    names: tuple[str, ...]
+    face_box: float
+    fingerprint: str
+    folder: Path | None = None
+    ignored: int = 0
+
+    def picture_name(self, index: int) -> str:
+        """`person/file` of a picture, or `person #index` of one that is no file."""
+        picture = self.pictures[index]
+        last = picture.name if isinstance(picture, Path) else f"#{index}"
+        name = f"{self.names[self.identities[index]]}/{last}"
+        return os.fsencode(name).decode(errors="replace")
+
+
+def open_source(name_or_path: str, data_home: Path | None = None) -> Source:
+    """List the pictures of `demo`, `lfw`, `olivetti` or a folder; nothing is downloaded.
+
+    Args:
+        data_home: where lfw and olivetti lie; default scikit-learn's data home.
+
+    Raises:
+        DataError: there is no such source, or nobody in it can be verified.
+    """
+    if name_or_path == "demo":
+        return _demo()
+    if name_or_path == "lfw":
+        return _folder(find_lfw(data_home), name="lfw", face_box=LFW_FACE_BOX)
+    if name_or_path == "olivetti":
+        return _olivetti(find_olivetti(data_home))
+    folder = Path(name_or_path).expanduser()
+    if not folder.exists():
+        raise DataError(
+            f"data must be {', '.join(SOURCES)} or a folder, but {name_or_path!r} does not exist"
+        )
+    if not folder.is_dir():
+        raise DataError(f"data must be a folder, but {name_or_path!r} is a file; give {LAYOUT}")
+    return _folder(folder, name=folder.resolve().name, face_box=1.0)
+
+
+def data_home_or_default(data_home: Path | None) -> Path:
+    """The data home given, or scikit-learn's ($SCIKIT_LEARN_DATA or ~/scikit_learn_data)."""
+    if data_home is not None:
+        return data_home.expanduser()
+    from sklearn.datasets import get_data_home
+
+    return Path(get_data_home())
+
+
+def find_lfw(data_home: Path | None = None) -> Path:
+    """The folder of LFW's people in a data home, in its `lfw_home`, or the data home itself.
+
+    Raises:
+        DataError: none of the places holds LFW; the message names them all.
+    """
+    home = data_home_or_default(data_home)
+    places = [home / "lfw_home" / folder for folder in LFW_FOLDERS]
+    places += [home / folder for folder in LFW_FOLDERS]
+    places.append(home)
+    for place in places:
+        if _looks_like_lfw(place):
+            return place
+    raise DataError(
+        f"lfw was not found in {home} (looked in {', '.join(map(str, places))}); download it "
+        "with `siamtune data fetch lfw` or name its place with --data-home"
+    )
+
+
+def _looks_like_lfw(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as people:
+        return any(Path(person.path, f"{person.name}_0001.jpg").is_file() for person in people)
+
+
+def find_olivetti(data_home: Path | None = None) -> Path:
+    """The file of the Olivetti faces in a data home.
+
+    Raises:
+        DataError: it is not there.
+    """
+    # The name that scikit-learn's fetcher gives it under Python 3.
+    path = data_home_or_default(data_home) / "olivetti_py3.pkz"
+    if not path.is_file():
+        raise DataError(
+            f"olivetti was not found at {path}; download it with `siamtune data fetch olivetti` "
+            "or name its place with --data-home"
+        )
+    return path
+
+
+def fetch(name: str, data_home: Path | None = None) -> Path:
+    """Download lfw or olivetti with scikit-learn's fetcher unless it is there; say where it is.
+
+    Raises:
+        DataError: another name, or the download failed.
+    """
+    finders = {"lfw": find_lfw, "olivetti": find_olivetti}
+    if name not in finders:
+        raise DataError(f"fetch knows {' and '.join(finders)}, but got {name!r}")
+    try:
+        return finders[name](data_home)
+    except DataError:
+        pass
+    from sklearn.datasets import fetch_lfw_people, fetch_olivetti_faces
+
+    home = data_home_or_default(data_home)
+    try:
+        if name == "lfw":
+            # The fetcher insists on loading what it has downloaded: let that be one person.
+            fetch_lfw_people(data_home=home, min_faces_per_person=500, resize=None)
+        else:
+            fetch_olivetti_faces(data_home=home)
+    except (OSError, ValueError) as error:  # ValueError: the archive is not the one expected
+        raise DataError(
+            f"{name} could not be downloaded to {home} ({error}); download it on a machine with "
+            "network, copy its data home and name it with --data-home"
+        ) from error
+    return finders[name](data_home)
+
+
+def _demo() -> Source:
+    pictures = demo_pictures(DEMO_SEED)
+    names = tuple(f"person {number:03d}" for number in range(1, pictures.people + 1))
+    digest = hashlib.sha256(f"demo\0{DEMO_SEED}\0{DEMO_VERSION}".encode()).hexdigest()
+    return Source("demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest)
+
+
+def _olivetti(path: Path) -> Source:
+    from sklearn.datasets import fetch_olivetti_faces
+
+    try:
+        faces = fetch_olivetti_faces(data_home=path.parent, download_if_missing=False)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and run "
+            "`siamtune data fetch olivetti`"
+        ) from error
+    images = np.rint(faces.images * 255).astype(np.uint8)
+    names = tuple(f"person {number + 1:02d}" for number in range(int(faces.target.max()) + 1))
+    return Source(
+        "olivetti",
+        tuple(images),
+        faces.target.astype(np.int64),
+        names,
+        1.0,
+        hashlib.sha256(images.tobytes()).hexdigest(),
+        path.parent,
+    )
+
+
+def _folder(root: Path, *, name: str, face_box: float) -> Source:
+    """List `root/person/picture`, two levels and no deeper, so that no link can lead in circles."""
+    content = hashlib.sha256()
+    files: list[Path] = []
+    identities: list[int] = []
+    names: list[str] = []
+    ignored = 0
+    for person in _sorted_entries(root):
+        if not _is_person(person, root):
+            ignored += 1
+            continue
+        pictures = [
+            entry
+            for entry in _sorted_entries(Path(person.path))
+            if entry.name.lower().endswith(PICTURE_SUFFIXES) and not entry.name.startswith(".")
+        ]
+        if not pictures:
+            ignored += 1
+            continue
+        for entry in pictures:
+            try:
+                state = entry.stat()
+                size, time = state.st_size, state.st_mtime_ns
+            except OSError:  # a dangling link is told with the other unreadable pictures
+                size, time = -1, -1
+            content.update(os.fsencode(f"{person.name}/{entry.name}\0{size}\0{time}\0"))
+            files.append(Path(entry.path))
+            identities.append(len(names))
+        names.append(person.name)
+    _check_names(names, root)
+    _check_people(identities, names, root)
+    return Source(
+        name,
+        tuple(files),
+        np.array(identities, np.int64),
+        tuple(names),
+        face_box,
+        content.hexdigest(),
+        root,
+        ignored,
+    )
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error}") from error
+
+
+def _is_person(entry: os.DirEntry[str], root: Path) -> bool:
+    try:
+        if entry.name.startswith(".") or not entry.is_dir():
+            return False
+        if not entry.is_symlink():
+            return True
+        # A link back into the folder would show the same pictures as two people.
+        target, home = Path(entry.path).resolve(), root.resolve()
+        return not (target.is_relative_to(home) or home.is_relative_to(target))
+    except OSError:  # a link to itself
+        return False
+
+
+def _check_names(names: Sequence[str], root: Path) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(name).decode(errors="replace")
+            raise DataError(
+                f"names of people must be UTF-8, but {root} holds {shown!r}; rename that folder"
+            ) from None
+
+
+def _check_people(identities: Sequence[int], names: Sequence[str], root: Path) -> None:
+    """Refuse what can hold no positive or no negative pair."""
+    if not names:
+        fault = "no pictures"
+    elif len(names) == 1:
+        fault = f"pictures of one person only ({names[0]})"
+    elif len(identities) == len(names):
+        fault = "nobody with two pictures"
+    else:
+        return
+    raise DataError(f"{root} holds {fault}; it must hold {LAYOUT}, two or more of most people")
