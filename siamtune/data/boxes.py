@@ -108,7 +108,7 @@ def _find(
 
 @cache
 def _finder(detector: str, landmarks: Path | None, model: str | None, thread: int) -> Finder:
-    """One for each content of the landmarks' file, and each thread: detectors work in themselves."""
+    """One a thread, because detectors compute in themselves, and a content of the landmarks."""
     return DETECTORS[detector](landmarks)
 
 
