@@ -79,17 +79,15 @@ class Gang:
             GangDied: the group ended in the midst of the trial.
         """
         self._send({"run": to_plain(job)})
-        try:
-            while True:
-                result = self._receive()
+        while "state" not in (result := self._receive()):
+            try:
                 yield result
-                if "state" in result:
-                    return
-                self._send({"continue": True})
-        except GeneratorExit:
-            self._send({"continue": False})
-            self._receive()  # wait until the group is free for the next trial
-            raise
+            except GeneratorExit:
+                self._send({"continue": False})
+                self._receive()  # wait until the group is free for the next trial
+                raise
+            self._send({"continue": True})
+        yield result
 
     def close(self) -> None:
         """Let the group end; waits a little, then leaves the rest to Ray."""

@@ -190,7 +190,10 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = config.optim.lr * progress.lr_scale * factor
 
-        images = augment(images.float(), config.augmentation.strength, generator)
+        images = augment(
+            images.float(), config.augmentation.strength, generator,
+            own=own, batch_images=len(batch.index),
+        )  # fmt: skip
         embeddings = distributed.gather(model(normalization(images)))
         pairs = None if batch.pairs is None else torch.from_numpy(batch.pairs).to(images.device)
         loss = loss_function(embeddings, identities[torch.from_numpy(batch.index)], pairs)
