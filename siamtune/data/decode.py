@@ -99,13 +99,13 @@ def decode(
     """
     parent = (cache_folder or default_cache_folder()) / "pictures"
     folder = parent / f"{source.fingerprint[:16]}-{DECODE_VERSION}"
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(OSError, EOFError, ValueError):
         return _open(folder)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             # Another process may have written them while this one waited.
-            with suppress(FileNotFoundError, ValueError):
+            with suppress(OSError, EOFError, ValueError):
                 return _open(folder)
             _write(source, folder, progress)
             return _open(folder)
