@@ -131,10 +131,8 @@ def prune(folders: Sequence[Path], limit_bytes: float, *, in_use: Collection[Pat
         for path in folder.glob("*"):
             with suppress(FileNotFoundError):  # another process prunes as well
                 last_used = path.stat().st_mtime
-                unfinished = path.name.startswith(".") or path.suffix == ".unfinished"
-                if unfinished and time.time() - last_used < ABANDONED_S:
-                    continue
-                if path.suffix != ".lock":
+                unfinished = path.name.startswith(".") and time.time() - last_used < ABANDONED_S
+                if path.suffix != ".lock" and not unfinished:
                     entries.append((rank, last_used, path, _size_bytes(path)))
     excess = sum(size for *_, size in entries) - limit_bytes
     for _, _, path, size in sorted(entries):
