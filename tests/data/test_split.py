@@ -24,9 +24,7 @@ LFW_LIKE = [1] * 4069 + [2] * 779 + [3] * 590 + [8] * 168 + [16] * 102 + [60] * 
 def test_every_person_is_in_exactly_one_part(pictures: list[int]) -> None:
     split = split_identities(*people(pictures), seed=0)
     together = np.concatenate([split.train, split.validation, split.test])
-    assert sorted(together) == list(
-        range(len(pictures))
-    )  # the 2016 test set held 75 % of training
+    assert sorted(together) == list(range(len(pictures)))  # the 2016 test set held 75 % of training
 
 
 @pytest.mark.parametrize("pictures", [LFW_LIKE, [10] * 40])
