@@ -1,0 +1,156 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+
+from siamtune.config import TrialConfig, trial_config
+from siamtune.data.prepare import Faces
+from siamtune.errors import CheckpointError, TrialCollapsed
+from siamtune.models import build_model
+from siamtune.training.checkpoint import read_checkpoint
+from siamtune.training.evaluation import embed
+from siamtune.training.trainer import Epoch, epochs, train
+from siamtune.verification.pairs import verification_pairs
+
+CPU = torch.device("cpu")
+
+
+def tiny_config(**dials: Any) -> TrialConfig:
+    return trial_config(
+        {
+            "data.resolution_px": 16,
+            "model.width": 0.5,
+            "model.embedding_size": 16,
+            "batch.images": 24,
+            "batch.images_per_identity": 4,
+            "augmentation.strength": 0.2,
+            "epochs": 4,
+            **{name.replace("__", "."): value for name, value in dials.items()},
+        }
+    )
+
+
+def run(config: TrialConfig, faces: Faces, **options: Any) -> list[Epoch]:
+    return list(epochs(config, faces, device=CPU, **options))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(path).parts["model"]
+
+
+def test_a_few_epochs_learn_an_easy_world(tiny_faces: Faces) -> None:
+    told: list[dict[str, float]] = []
+    best = train(
+        tiny_config(epochs=6), tiny_faces, report=lambda m, save: told.append(m), device=CPU
+    )
+    assert [metrics["epoch"] for metrics in told] == [1, 2, 3, 4, 5, 6]
+    assert told[-1]["train/loss"] < told[0]["train/loss"]
+    assert best["val/auc"] == max(metrics["val/auc"] for metrics in told) > 0.8
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_faces: Faces) -> None:
+    def numbers(seed: int) -> list[float]:
+        config = tiny_config(epochs=2, seed=seed, model__dropout=0.3)
+        return [epoch.metrics["train/loss"] for epoch in run(config, tiny_faces)]
+
+    assert numbers(0) == numbers(0)
+    assert numbers(0) != numbers(1)
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(tiny_faces: Faces, tmp_path: Path) -> None:
+    config = tiny_config(model__dropout=0.3, optim__schedule="halve_on_rise")
+    straight = run(config, tiny_faces)
+    straight[-1].save(tmp_path / "straight.safetensors")
+    for epoch in epochs(config, tiny_faces, device=CPU):
+        if epoch.metrics["epoch"] == 2:
+            epoch.save(tmp_path / "half.safetensors")
+            break
+    resumed = run(config, tiny_faces, resume_from=tmp_path / "half.safetensors")
+    resumed[-1].save(tmp_path / "resumed.safetensors")
+    assert [e.metrics["epoch"] for e in resumed] == [3, 4]
+    for epoch, twin in zip(resumed, straight[2:], strict=True):
+        assert epoch.metrics["train/loss"] == twin.metrics["train/loss"]
+        assert epoch.metrics["val/auc"] == twin.metrics["val/auc"]
+    theirs, ours = weights(tmp_path / "straight.safetensors"), weights(tmp_path / "resumed.safetensors")
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_resuming_with_another_configuration_is_refused(
+    tiny_faces: Faces, tmp_path: Path
+) -> None:
+    run(tiny_config(epochs=1), tiny_faces)[0].save(tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match=r"but optim\.lr changed"):
+        run(
+            tiny_config(epochs=1, optim__lr=0.5),
+            tiny_faces,
+            resume_from=tmp_path / "last.safetensors",
+        )
+
+
+def test_the_metrics_are_those_of_scikit_learn_on_validation_people(
+    tiny_faces: Faces, tmp_path: Path
+) -> None:
+    config = tiny_config(epochs=1)
+    (epoch,) = run(config, tiny_faces)
+    epoch.save(tmp_path / "last.safetensors")
+    model = build_model(config.model, channels=1, resolution_px=16)
+    model.load_state_dict(weights(tmp_path / "last.safetensors"))
+    everybody = np.arange(len(tiny_faces.images))
+    embeddings = embed(model, tiny_faces.normalization, tiny_faces.images, everybody, CPU).numpy()
+    people = tiny_faces.split.validation
+    validation = np.flatnonzero(np.isin(tiny_faces.identities, people))
+    pairs = verification_pairs(validation, tiny_faces.identities, seed=0)
+    scores = [float(a @ b) - 1 for a, b in zip(embeddings[pairs.left], embeddings[pairs.right])]
+    assert epoch.metrics["val/auc"] == pytest.approx(roc_auc_score(pairs.same, scores))
+    accepted = np.array(scores) >= epoch.metrics["threshold"] - 1e-6
+    assert epoch.metrics["val/f1"] == pytest.approx(f1_score(pairs.same, accepted))
+    assert epoch.metrics["val/accuracy"] == pytest.approx((accepted == pairs.same).mean())
+
+
+def test_validation_people_never_reach_training(tiny_faces: Faces) -> None:
+    """Whatever the pictures of other people are, the training loss is the same."""
+    images = tiny_faces.images.copy()
+    others = np.setdiff1d(np.arange(len(images)), tiny_faces.indices("train"))
+    images[others] = np.random.default_rng(1).integers(0, 255, images[others].shape)
+    config = tiny_config(epochs=2)
+    losses = [e.metrics["train/loss"] for e in run(config, tiny_faces)]
+    assert losses == [e.metrics["train/loss"] for e in run(config, replace(tiny_faces, images=images))]
+
+
+def test_a_fixed_distance_threshold_is_used_as_it_is(tiny_faces: Faces) -> None:
+    config = tiny_config(epochs=1, verification__distance_threshold=0.25)
+    assert run(config, tiny_faces)[0].metrics["threshold"] == -0.25
+
+
+def test_fewer_images_per_person_make_a_shorter_epoch(tiny_faces: Faces) -> None:
+    def pictures(limit: int | None) -> float:
+        metrics = run(tiny_config(epochs=1, data__images_per_person=limit), tiny_faces)[0].metrics
+        return round(metrics["images_per_s"] * metrics["seconds"])
+
+    assert pictures(2) < pictures(None)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "hadsell", "chopra", "supcon", "arcface"])
+def test_every_kind_of_loss_trains_under_both_samplings(tiny_faces: Faces, loss: str) -> None:
+    for sampling in ("pairs", "pk"):
+        config = tiny_config(epochs=1, loss__name=loss, batch__sampling=sampling)
+        assert np.isfinite(run(config, tiny_faces)[0].metrics["train/loss"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(tiny_faces: Faces) -> None:
+    config = tiny_config(optim__name="sgd", optim__lr=10.0, loss__name="hadsell",
+                         loss__distance="l2", model__unit_length=False, model__architecture="resnet",
+                         epochs=30)  # fmt: skip
+    with pytest.raises(TrialCollapsed):
+        run(config, tiny_faces)
+
+
+def test_equal_embeddings_end_the_trial(tiny_faces: Faces) -> None:
+    """Pictures without any contrast cannot be told apart by anybody."""
+    flat = replace(tiny_faces, images=np.full_like(tiny_faces.images, 7))
+    with pytest.raises(TrialCollapsed, match="all embeddings are equal"):
+        run(tiny_config(epochs=1, augmentation__strength=0.0), flat)
