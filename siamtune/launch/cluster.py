@@ -54,6 +54,8 @@ def connect(address: str | None, resources: TrialResources, *, verbose: bool) ->
     """
     import ray
 
+    if ray.is_initialized():
+        return  # a program that searches twice keeps its cluster
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         ray.init(

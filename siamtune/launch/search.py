@@ -26,6 +26,7 @@ from siamtune.launch.cluster import (
 )
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
+from siamtune.report.tensorboard import write_experiment
 from siamtune.search.records import Recorder, TrialRecord, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
@@ -100,6 +101,7 @@ def run_search(
     # Suggestions come one at a time; without this only one trial would wait for a slot.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(concurrent))
 
+    write_experiment(run.tensorboard, space.dimensions)
     study = open_study(run.journal_path, space)
     recorder = Recorder(run.trials_path)
 

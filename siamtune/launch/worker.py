@@ -26,6 +26,7 @@ from siamtune.training.checkpoint import read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.trainer import epochs
 
+
 @lru_cache(maxsize=1)
 def _source(data: DataSpec) -> Source:
     """Listing LFW's files takes a second: once a process, not once a trial."""

@@ -75,13 +75,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny_faces: Faces, tmp_p
     for epoch, twin in zip(resumed, straight[2:], strict=True):
         assert epoch.metrics["train/loss"] == twin.metrics["train/loss"]
         assert epoch.metrics["val/auc"] == twin.metrics["val/auc"]
-    theirs, ours = weights(tmp_path / "straight.safetensors"), weights(tmp_path / "resumed.safetensors")
+    theirs, ours = (
+        weights(tmp_path / "straight.safetensors"),
+        weights(tmp_path / "resumed.safetensors"),
+    )
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
-def test_resuming_with_another_configuration_is_refused(
-    tiny_faces: Faces, tmp_path: Path
-) -> None:
+def test_resuming_with_another_configuration_is_refused(tiny_faces: Faces, tmp_path: Path) -> None:
     run(tiny_config(epochs=1), tiny_faces)[0].save(tmp_path / "last.safetensors")
     with pytest.raises(CheckpointError, match=r"but optim\.lr changed"):
         run(
@@ -118,7 +119,9 @@ def test_validation_people_never_reach_training(tiny_faces: Faces) -> None:
     images[others] = np.random.default_rng(1).integers(0, 255, images[others].shape)
     config = tiny_config(epochs=2)
     losses = [e.metrics["train/loss"] for e in run(config, tiny_faces)]
-    assert losses == [e.metrics["train/loss"] for e in run(config, replace(tiny_faces, images=images))]
+    assert losses == [
+        e.metrics["train/loss"] for e in run(config, replace(tiny_faces, images=images))
+    ]
 
 
 def test_a_fixed_distance_threshold_is_used_as_it_is(tiny_faces: Faces) -> None:

@@ -1,0 +1,201 @@
+"""Whole searches on real Ray: small networks, small people, a few seconds each."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from siamtune.config import trial_config
+from siamtune.errors import NoTrialSucceeded
+from siamtune.launch.cluster import TrialResources
+from siamtune.launch.job import DataSpec
+from siamtune.launch.search import SearchOptions, SearchResult, run_search
+from siamtune.search.config_file import read_config
+from siamtune.search.records import TrialRecord, best_epoch, read_records
+from siamtune.search.runs import new_run
+from siamtune.search.space import Space, load_space
+from siamtune.training.checkpoint import read_checkpoint
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
+
+SPACE = """
+version: 1
+objective: {metric: val/auc, mode: max}
+study: {trials: 8, scheduler: {asha: {min_epochs: 1, eta: 3}}, sampler: {tpe: {}}, seed: 0}
+fixed:
+  epochs: 3
+  data.resolution_px: 16
+  data.crop: none
+  model.width: 0.5
+  model.embedding_size: 16
+  batch.images: 16
+start: [{}]
+space:
+  loss.name: {choice: [contrastive, supcon]}
+  loss.margin: {float: [0.5, 2.0], when: {loss.name: contrastive}}
+  optim.lr: {float: [1e-5, 3e-2], log: true}
+"""
+
+
+class Watcher:
+    """Remembers what a view is told."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[int, str, int]] = []
+
+    def update(self, records: dict[int, TrialRecord], changed: TrialRecord) -> None:
+        self.states.append((changed.number, changed.state, changed.epoch))
+
+    def tick(self) -> None: ...
+
+    def log(self, line: str) -> None: ...
+
+
+def space_of(folder: Path, text: str = SPACE) -> Space:
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return load_space(str(path))
+
+
+def search(
+    folder: Path,
+    space: Space,
+    people: Path,
+    *,
+    trials: int = 8,
+    resources: TrialResources | None = None,
+    name: str = "run",
+    landmarks: str | None = None,
+) -> tuple[SearchResult, Watcher]:
+    watcher = Watcher()
+    run = new_run(folder / "runs", name, "test")
+    result = run_search(
+        run,
+        space,
+        DataSpec(str(people), landmarks=landmarks),
+        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        SearchOptions(trials=trials, concurrent=2, resources=resources or TrialResources()),
+        watcher,
+    )
+    return result, watcher
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, people: Path, ray_here: None
+) -> tuple[SearchResult, Watcher, Space]:
+    folder = tmp_path_factory.mktemp("search")
+    space = space_of(folder)
+    return *search(folder, space, people), space
+
+
+def test_every_trial_ends_in_an_honest_state(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, watcher, _ = finished
+    assert sorted(result.records) == list(range(8))
+    assert {record.state for record in result.records.values()} <= {"complete", "stopped"}
+    for record in result.records.values():
+        epochs = [epoch["epoch"] for epoch in record.epochs]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (record.state == "complete") == (len(epochs) == 3)
+        assert [s for n, s, _ in watcher.states if n == record.number][-1] == record.state
+    assert result.ended_early is None
+
+
+def test_the_defaults_run_first(finished: tuple[SearchResult, Watcher, Space]) -> None:
+    result, _, _ = finished
+    assert result.records[0].config == {"loss.name": "supcon", "optim.lr": 1e-3}
+
+
+def test_the_study_tells_the_same_story_as_the_record(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, _, _ = finished
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(result.run.journal_path))
+    )
+    study = optuna.load_study(study_name="siamtune", storage=storage)
+    names = {"complete": "COMPLETE", "stopped": "PRUNED"}
+    for trial in study.trials:
+        record = result.records[trial.number]
+        assert trial.state.name == names[record.state]
+        assert trial.params == record.config
+        told = {int(epoch["epoch"]): epoch["val/auc"] for epoch in record.epochs}
+        assert trial.intermediate_values == told
+        if record.state == "complete":
+            assert trial.value == max(told.values())
+    assert result.winner is not None
+    assert study.best_trial.number == result.winner.number
+
+
+def test_the_record_on_disk_is_the_one_in_memory(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, _, _ = finished
+    assert read_records(result.run.trials_path) == result.records
+
+
+def test_the_winner_lies_on_disk_with_all_it_needs(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, _, space = finished
+    winner = result.winner
+    assert winner is not None
+    config = trial_config(read_config(result.run.folder / "best.yaml"))
+    assert config == trial_config({**space.fixed, **winner.config})
+    model = read_checkpoint(result.run.folder / "best" / "model.safetensors")
+    assert set(model.parts) >= {"model"}
+    best = best_epoch(winner, "val/auc", "max")
+    assert best is not None
+    assert model.facts["metrics"] == dict(best)
+    assert json.loads((result.run.folder / "environment.json").read_text())["packages"]["torch"]
+
+
+def test_tensorboard_holds_every_epoch(finished: tuple[SearchResult, Watcher, Space]) -> None:
+    result, _, _ = finished
+    for number, record in result.records.items():
+        events = EventAccumulator(str(result.run.tensorboard / f"{number:04d}"))
+        events.Reload()
+        for tag in ("train/loss", "val/auc", "val/f1", "val/eer", "val/accuracy", "lr"):
+            told = [(point.step, point.value) for point in events.Scalars(tag)]
+            kept = [(int(epoch["epoch"]), epoch[tag]) for epoch in record.epochs]
+            assert [step for step, _ in told] == [step for step, _ in kept]
+            assert [value for _, value in told] == pytest.approx([value for _, value in kept])
+
+
+def test_only_checkpoints_of_the_best_stay(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, _, _ = finished
+    kept = sorted(path.name for path in (result.run.folder / "trials").rglob("*.safetensors"))
+    assert Counter(kept) == {"best.safetensors": 5}
+
+
+def test_two_workers_a_trial_give_the_same_search(
+    finished: tuple[SearchResult, Watcher, Space], tmp_path: Path, people: Path
+) -> None:
+    alone, _, space = finished
+    together, _ = search(
+        tmp_path, space, people, trials=3, resources=TrialResources(workers=2, cpus_per_worker=0.5)
+    )
+    first, twin = alone.records[0].epochs[0], together.records[0].epochs[0]
+    assert twin["train/loss"] == pytest.approx(first["train/loss"], rel=1e-3)
+    assert {record.state for record in together.records.values()} <= {"complete", "stopped"}
+
+
+def test_when_every_trial_fails_the_search_ends_and_says_why_once(
+    tmp_path: Path, people: Path
+) -> None:
+    space = space_of(tmp_path, SPACE.replace("data.crop: none", "data.crop: trees"))
+    with pytest.raises(NoTrialSucceeded) as raised:
+        search(tmp_path, space, people, landmarks=str(tmp_path / "absent.dat"))
+    assert str(raised.value).count("absent.dat") == 1
+    records = read_records(tmp_path / "runs" / "run" / "trials.jsonl")
+    assert 5 <= len(records) < 8
+    assert {r.state for r in records.values()} <= {"failed", "interrupted"}
+    error = tmp_path / "runs" / "run" / "trials" / "0000" / "error.txt"
+    assert "Traceback" in error.read_text()
