@@ -79,7 +79,7 @@ class DataConfig(Section):
     normalization: NormalizationName = Field(
         "minmax", description="how pixels become numbers; fitted on training identities only"
     )
-    images_per_person: Annotated[int, Field(ge=1)] | None = Field(
+    images_per_person: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="at most so many training pictures of a person; 2 in 2016, none: all"
     )
 
@@ -235,12 +235,18 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 DEFAULTS: dict[str, Any] = flatten(TrialConfig())
 
 
-def unknown_name_message(name: str) -> str:
-    """Say that a dial does not exist and which one was probably meant."""
+def nearest_name(name: str) -> str | None:
+    """The dial that was probably meant by a name that no dial has."""
     near = difflib.get_close_matches(name, DEFAULTS, n=1, cutoff=0.5)
     if not near:  # `lr` for `optim.lr`
         near = [known for known in DEFAULTS if known.rpartition(".")[2] == name][:1]
-    return f"there is no dial {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return near[0] if near else None
+
+
+def unknown_name_message(name: str) -> str:
+    """Say that a dial does not exist and which one was probably meant."""
+    near = nearest_name(name)
+    return f"there is no dial {name!r}" + (f"; did you mean {near!r}?" if near else "")
 
 
 def choices(name: str) -> tuple[Any, ...] | None:

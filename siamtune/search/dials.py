@@ -12,11 +12,8 @@ from siamtune.search.located import did_you_mean, shown
 
 Kind = Literal["choice", "int", "float"]
 SECTIONS = {name.partition(".")[0] for name in DEFAULTS if "." in name}
-SWITCH_WORDS = {"true": "true", "yes": "true", "on": "true"} | {
-    "false": "false",
-    "no": "false",
-    "off": "false",
-}
+SWITCHES = {"true": "true", "yes": "true", "on": "true"}
+SWITCHES |= {"false": "false", "no": "false", "off": "false"}
 
 
 def dial_value(name: str, value: Any) -> Any:
@@ -69,8 +66,9 @@ def no_such_dial(name: str) -> str:
 def _cure(name: str, value: Any) -> str:
     allowed = choices(name)
     if allowed == (False, True):
-        word = SWITCH_WORDS.get(value.lower()) if isinstance(value, str) else None
-        return f"; write {word} without quotes" if word else ""
+        word = SWITCHES.get(value.lower()) if isinstance(value, str) else None
+        quoted = " without quotes" if str(value).lower() == word else ""
+        return f"; write {word}{quoted}" if word else ""
     if allowed is not None:
         return did_you_mean(value, allowed)
     if isinstance(value, str):

@@ -43,6 +43,7 @@ FOREIGN = {
     "low": "{float: [low, high]} or {int: [low, high]}",
     "high": "{float: [low, high]} or {int: [low, high]}",
 }
+MAX_CHOICES = 1000
 MAX_STEPS = 1_000_000
 
 
@@ -246,6 +247,10 @@ def _read_choice(
         return None
     if not listed.value:
         fault(listed.line, f"{name}: choice must have at least one value, but got []")
+        return None
+    if len(listed.value) > MAX_CHOICES:
+        rule = f"{name}: choice must have at most {MAX_CHOICES} values"
+        fault(listed.line, f"{rule}, but got {len(listed.value)}; write a range")
         return None
     values: list[Any] = []
     for item in listed.value:

@@ -13,8 +13,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-MAX_BYTES = 256 * 1024  # a space of fifty dials with comments has ten thousand
+MAX_BYTES = 64 * 1024  # every dial with a long comment makes ten thousand
 TAG = "tag:yaml.org,2002:"
+# What stands in a file without a tag is one of these; dates and merge keys are read as text.
+TAGS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
 # What ruamel says of the commonest slips, in the words of somebody who wants to mend them.
 SYNTAX = {
     "'\\t'": "YAML indents with spaces, but got a tab; replace tabs by spaces",
@@ -22,8 +24,8 @@ SYNTAX = {
     "deeper indentation; align the keys or quote the text",
     "another document": "the file must hold one document, but got a second `---`; remove it",
     "unexpected end of stream": "a quotation must end, but got the end of the file; close it",
-    "'}'": "a `{` must be closed by `}` with commas between entries, but got something else",
-    "']'": "a `[` must be closed by `]` with commas between values, but got something else",
+    "or '}'": "a `{` must be closed by `}`, with commas between its entries, but it is not",
+    "or ']'": "a `[` must be closed by `]`, with commas between its values, but it is not",
     "undefined alias": "anchors and aliases are not part of the format; write the value out",
 }
 
@@ -45,9 +47,9 @@ class Located:
 
 
 def read_located(content: bytes, faults: list[Fault]) -> Located | None:
-    """Read one YAML 1.2 document; None if it cannot be read or is empty, with a fault that says so.
+    """Read one YAML 1.2 document; None if it cannot be understood, with faults that say why.
 
-    Duplicate keys, anchors and tags are added to `faults` without ending the reading.
+    Duplicate keys are faults too, but the first one counts and the rest is read.
     """
     if len(content) > MAX_BYTES:
         rule = f"a space file must have at most {MAX_BYTES // 1024} KiB, but this has more"
@@ -76,7 +78,10 @@ def read_located(content: bytes, faults: list[Fault]) -> Located | None:
     if node is None:
         faults.append(Fault(1, "the file must hold a space, but it is empty; begin: version: 1"))
         return None
-    return _located(node, faults)
+    refused: list[Fault] = []
+    located = _located(node, faults, refused)
+    faults += refused
+    return None if refused else located
 
 
 def read_entries(
@@ -89,7 +94,7 @@ def read_entries(
         return {}
     for key, value in located.value.items():
         if key not in known:
-            cure = did_you_mean(key, known) or (f"; it has {', '.join(known)}" if known else "")
+            cure = did_you_mean(key, known) or f"; it has {', '.join(known) or 'no options'}"
             faults.append(Fault(value.line, f"{what} has no {key!r}{cure}"))
     return {key: value for key, value in located.value.items() if key in known}
 
@@ -149,37 +154,37 @@ def _syntax_fault(error: MarkedYAMLError) -> Fault:
     return Fault(line, f"the file must be YAML, but {error.problem}")
 
 
-def _located(node: Node, faults: list[Fault]) -> Located:
+def _located(node: Node, faults: list[Fault], refused: list[Fault]) -> Located:
     line = node.start_mark.line + 1
+    tag = str(node.tag).removeprefix(TAG)
     if node.anchor:
         rule = f"anchors and aliases are not part of the format, but got &{node.anchor}"
-        faults.append(Fault(line, f"{rule}; write the value out where it is needed"))
+        refused.append(Fault(line, f"{rule}; write the value out where it is needed"))
         return Located(None, line)
-    if str(node.tag).removeprefix(TAG) not in ("map", "seq", "str", "int", "float", "bool", "null"):
-        if isinstance(node, ScalarNode) and str(node.tag).startswith(TAG):
-            return Located(node.value, line)  # dates and the like are plain text here
-        tag = str(node.tag).replace(TAG, "!!")
-        faults.append(Fault(line, f"tags are not part of the format, but got {tag}; remove it"))
+    if tag not in TAGS:
+        rule = f"tags are not part of the format, but got {str(node.tag).replace(TAG, '!!')}"
+        refused.append(Fault(line, f"{rule}; remove it"))
         return Located(None, line)
     if isinstance(node, SequenceNode):
-        return Located(tuple(_located(item, faults) for item in node.value), line)
+        items = (_located(item, faults, refused) for item in node.value)
+        return Located(tuple(items), line)
     if isinstance(node, MappingNode):
-        return Located(_entries(node, faults), line)
+        return Located(_entries(node, faults, refused), line)
     return Located(_scalar(node) if isinstance(node, ScalarNode) else None, line)
 
 
-def _entries(node: MappingNode, faults: list[Fault]) -> dict[str, Located]:
+def _entries(node: MappingNode, faults: list[Fault], refused: list[Fault]) -> dict[str, Located]:
     entries: dict[str, Located] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, ScalarNode):
-            faults.append(Fault(line, "a key must be a name, but got a list or a map"))
+            refused.append(Fault(line, "a key must be a name, but got a list or a map"))
         elif key.value in entries:
             rule = f"{key.value!r} must stand once, but stands on line {entries[key.value].line}"
             faults.append(Fault(line, f"{rule} already; remove one of the two"))
         else:
             # A value that begins below its key is told where its key stands.
-            entries[key.value] = Located(_located(value, faults).value, line)
+            entries[key.value] = Located(_located(value, faults, refused).value, line)
     return entries
 
 

@@ -39,3 +39,11 @@ def find_space(path_or_name: str) -> Path:
         f"{path_or_name}: must be a space file or one of {', '.join(shipped)}, but there is {got}"
         f"{did_you_mean(path.stem, shipped)}"
     )
+
+
+def about(path: Path) -> str:
+    """What the first comment of a space file says, the editor's line apart."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and "$schema" not in line:
+            return line.lstrip("# ")
+    return ""

@@ -13,7 +13,7 @@ Nothing here imports optuna, torch or ray: a space is checked in a moment.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from math import prod
@@ -24,7 +24,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from siamtune.config import DEFAULTS, trial_config
+from siamtune.config import DEFAULTS, nearest_name, trial_config
 from siamtune.errors import ConfigError, SpaceError
 from siamtune.search.dials import dial_value, no_such_dial
 from siamtune.search.dimensions import (
@@ -197,6 +197,13 @@ def _read_root(root: Located, faults: list[Fault]) -> Space | None:
         faults.append(Fault(root.line, f"{rule}, but got {shown(root)}"))
         return None
     entries = read_entries(root, "a space file", KEYS, faults)
+    optional = ("objective", "study", "fixed", "start")
+    # `fixed:` with nothing behind it is no fault: its entries may be commented out.
+    entries = {
+        key: value
+        for key, value in entries.items()
+        if value.value is not None or key not in optional
+    }
     _check_version(entries, faults)
     before = len(faults)
     fixed, faulty = _read_fixed(entries.get("fixed", Located({}, 1)), faults)
@@ -236,7 +243,7 @@ def _check_version(entries: Mapping[str, Located], faults: list[Fault]) -> None:
 
 
 def _read_fixed(located: Located, faults: list[Fault]) -> tuple[dict[str, Any], frozenset[str]]:
-    """The dials under `fixed`, and the names of those whose value is faulty."""
+    """The dials under `fixed`, and the names of those that are faulty."""
     if not isinstance(located.value, dict):
         rule = "fixed must be a map from dials to values"
         faults.append(Fault(located.line, f"{rule}, but got {shown(located)}"))
@@ -264,14 +271,16 @@ def _read_dimensions(
     found: list[Dimension] = []
     domains: dict[str, Domain] = {name: (value,) for name, value in fixed.items()}
     names = list(located.value)
+    # A `when` may name rightly what is misspelt above it: that is one fault, not two.
+    misread = faulty | _meant(faulty, [*names, *fixed])
     for at, (name, item) in enumerate(located.value.items()):
         if name in fixed or name in faulty:
             rule = f"{name} must stand under fixed or under space, but stands under both"
             faults.append(Fault(item.line, f"{rule}; remove one of the two"))
-        below = frozenset(names[at:]) - set(domains) - faulty
-        dimension = read_dimension(name, item, Surroundings(domains, faulty, below), faults)
+        below = frozenset(names[at:]) - set(domains) - misread
+        dimension = read_dimension(name, item, Surroundings(domains, misread, below), faults)
         if dimension is None:
-            faulty |= {name}
+            misread |= {name} | _meant([name], [*names, *fixed])
             domains.pop(name, None)
         else:
             found.append(dimension)
@@ -283,6 +292,11 @@ def _read_dimensions(
             rule = f"{name}: when can never hold: the dials that it names exclude each other"
             faults.append(Fault(line, f"{rule}; remove {name} or change when"))
     return tuple(found)
+
+
+def _meant(misread: Iterable[str], present: Collection[str]) -> set[str]:
+    near = (nearest_name(name) for name in misread)
+    return {name for name in near if name is not None and name not in present}
 
 
 def _read_start(
