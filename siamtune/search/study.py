@@ -102,9 +102,13 @@ def open_study(path: Path, space: Space) -> optuna.Study:
             raise InvalidInput(
                 f"{path}: must be the journal of a study, but it cannot be read ({error})"
             ) from error
-    if not study.get_trials(deepcopy=False):
+    before = len(study.get_trials(deepcopy=False))
+    if not before:
         for point in start_points(space):
             study.enqueue_trial(point, skip_if_exists=True)
+    elif space.study.sampler != "qmc":  # a sequence that knows its place
+        # The same seed again would draw the same first points again.
+        study.sampler = SAMPLERS[space.study.sampler](space.study.seed + before)
     return study
 
 
