@@ -1,6 +1,7 @@
 """What TensorBoard shows is asked of TensorBoard, over the HTTP API that its pages use."""
 
 import html
+import io
 import json
 import socket
 import subprocess
@@ -209,7 +210,7 @@ def test_the_python_reader_withdraws_the_points_of_a_lost_epoch_too(tmp_path: Pa
 def test_a_full_disk_is_told_once_and_then_borne(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))
+    monkeypatch.setattr(Path, "open", lambda *_: io.FileIO("/dev/full", "w"))
     board = TrialBoard(tmp_path, CONTRASTIVE)
     board.epoch(metrics(1, 0.5))
     board.end("complete")

@@ -1,0 +1,64 @@
+"""`siamtune board`: TensorBoard on a run."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import InvalidInput, SiamtuneError, UsageError
+
+HOST = "127.0.0.1"
+
+
+def board(
+    run: Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")],
+    port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 6006,
+    output: options.Output = Path("runs"),
+) -> None:
+    """Open a run in TensorBoard, until Ctrl-C: siamtune board latest"""
+    from siamtune.search.runs import find_run
+
+    found = find_run(run, output)
+    if not found.tensorboard.is_dir():
+        raise InvalidInput(
+            f"{found.tensorboard} must hold the logs of {found.name}, but there is no such folder; "
+            "it is made when the first trial starts"
+        )
+    _check_port(port)
+    print(f"TensorBoard: http://{HOST}:{port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(found.tensorboard)]
+    command += ["--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        _, complaints = server.communicate()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return
+    if server.returncode > 0:
+        raise SiamtuneError(f"TensorBoard ended by itself: {complaints.strip()[-1000:]}")
+
+
+def _check_port(port: int) -> None:
+    """Make sure that TensorBoard can listen there.
+
+    Raises:
+        UsageError: somebody else does, or it is not allowed.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a board that has just ended
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} must be free, but got: {(error.strerror or str(error)).lower()}; "
+                f"choose another with --port {port + 1 if port < 65535 else 6006}"
+            ) from None

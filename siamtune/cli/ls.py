@@ -1,0 +1,106 @@
+"""`siamtune ls`: the runs in a folder."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamtune.cli import options
+from siamtune.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from siamtune.search.runs import Run
+
+
+def ls(output: options.Output = Path("runs"), as_json: options.Json = False) -> None:
+    """List runs with their best AUC and F1: siamtune ls --output runs"""
+    documents = list(_documents(output))
+    if as_json:
+        print(json.dumps({"schema": "siamtune.ls/1", "runs": documents}, indent=2))
+        return
+    if not documents:
+        print(f"there is no run in {output}; start one with: siamtune search", file=sys.stderr)
+        return
+
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000  # one line a run for whoever reads the pipe
+    console.print(_table(documents))
+
+
+def _documents(output: Path) -> Iterator[dict[str, Any]]:
+    """Every readable run, newest last; what is wrong with the others goes to stderr."""
+    from siamtune.search.runs import list_runs
+
+    documents = []
+    for run in list_runs(output):
+        try:
+            documents.append(_document(run))
+        except InvalidInput as error:
+            print(f"siamtune: {error}", file=sys.stderr)
+    yield from sorted(documents, key=lambda document: str(document["created"]))
+
+
+def _document(run: "Run") -> dict[str, Any]:
+    from siamtune.report.table import count_states
+    from siamtune.search.records import best_epoch, ranked, read_records
+
+    facts = run.facts()
+    objective = facts.get("objective") or {}
+    metric, mode = objective.get("metric", "val/auc"), objective.get("mode", "max")
+    records = read_records(run.trials_path)
+    order = ranked(records.values(), metric, mode)
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "kind": facts.get("kind"),
+        "data": facts.get("data"),
+        "protocol": facts.get("protocol"),
+        "created": facts.get("created"),
+        "objective": {"metric": metric, "mode": mode},
+        "trials": facts.get("trials"),
+        "states": count_states(records.values()),
+        "best_trial": order[0].number if order else None,
+        "best": dict(best_epoch(order[0], metric, mode) or {}) if order else None,
+    }
+
+
+def _table(documents: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    from siamtune.report.table import one_line, states_text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("run", overflow="fold")
+    table.add_column("data", overflow="fold")
+    for heading in ("AUC", "F1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("trials", justify="right", no_wrap=True)
+    table.add_column("")
+    table.add_column("created", no_wrap=True)
+    for document in documents:
+        best = document["best"] or {}
+        table.add_row(
+            Text(one_line(document["name"])),
+            Text(one_line(document["data"] or "")),
+            *(f"{best[metric]:.4f}" if metric in best else "" for metric in ("val/auc", "val/f1")),
+            str(sum(document["states"].values())),
+            states_text(document["states"]),
+            _when(document["created"]),
+        )
+    return table
+
+
+def _when(created: Any) -> str:
+    """A time as a clock on the wall here shows it."""
+    try:
+        return datetime.fromisoformat(str(created)).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return ""
