@@ -41,18 +41,28 @@ OPTUNA_STATES: dict[State, TrialState] = {
 }
 
 
-def _tpe(seed: int) -> BaseSampler:
-    # Conditional dials are modelled jointly within each group that occurs together.
-    return TPESampler(multivariate=True, group=True, seed=seed, n_startup_trials=10)
+def _tpe(seed: int, trials: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Conditional dials are modelled jointly within each group that occurs together.
+        return TPESampler(multivariate=True, group=True, seed=seed + trials)
 
 
-def _qmc(seed: int) -> BaseSampler:
-    return QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
+def _qmc(seed: int, trials: int) -> BaseSampler:
+    # The sequence knows its place by its seed; dials that are not in every trial are drawn.
+    drawn = RandomSampler(seed=seed + trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return QMCSampler(
+            scramble=True, seed=seed, independent_sampler=drawn, warn_independent_sampling=False
+        )
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+# From the seed and the number of trials that the study holds already: the same seed again would
+# draw the same first points again.
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
-    "random": lambda seed: RandomSampler(seed=seed),
+    "random": lambda seed, trials: RandomSampler(seed=seed + trials),
     "qmc": _qmc,
 }
 
@@ -81,34 +91,26 @@ def open_study(path: Path, space: Space) -> optuna.Study:
     Raises:
         InvalidInput: the journal is damaged.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = SAMPLERS[space.study.sampler](space.study.seed)
-        # The lock by O_EXCL works on shared file systems where symbolic links do not.
-        storage = JournalStorage(
-            JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # The lock by O_EXCL works on shared file systems where symbolic links do not.
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            pruner=_pruner(space),
+            direction="maximize" if space.objective.mode == "max" else "minimize",
+            load_if_exists=True,
         )
-        try:
-            study = optuna.create_study(
-                storage=storage,
-                study_name=STUDY_NAME,
-                sampler=sampler,
-                pruner=_pruner(space),
-                direction="maximize" if space.objective.mode == "max" else "minimize",
-                load_if_exists=True,
-            )
-        except (ValueError, KeyError) as error:
-            raise InvalidInput(
-                f"{path}: must be the journal of a study, but it cannot be read ({error})"
-            ) from error
-    before = len(study.get_trials(deepcopy=False))
-    if not before:
+    except (ValueError, KeyError) as error:
+        raise InvalidInput(
+            f"{path}: must be the journal of a study, but it cannot be read ({error})"
+        ) from error
+    trials = len(study.get_trials(deepcopy=False))
+    study.sampler = SAMPLERS[space.study.sampler](space.study.seed, trials)
+    if not trials:
         for point in start_points(space):
             study.enqueue_trial(point, skip_if_exists=True)
-    elif space.study.sampler != "qmc":  # a sequence that knows its place
-        # The same seed again would draw the same first points again.
-        study.sampler = SAMPLERS[space.study.sampler](space.study.seed + before)
     return study
 
 

@@ -199,5 +199,9 @@ def test_a_restarted_sampler_does_not_propose_again_what_it_proposed(
     rates = []
     for _ in range(3):
         study = open_study(tmp_path / "study.log", space)
-        rates += [propose(study, space, never).config["optim.lr"] for _ in range(3)]
+        for _ in range(3):
+            proposal = propose(study, space, never)
+            rates.append(proposal.config["optim.lr"])
+            report_epoch(study, proposal.number, 1, 0.5)
+            tell(study, proposal.number, "complete")
     assert len(set(rates)) == 9
