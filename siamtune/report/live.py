@@ -16,6 +16,7 @@ from rich.text import Text
 from siamtune.report.table import (
     STATES,
     count_states,
+    dial_columns,
     dial_name,
     duration,
     metric_columns,
@@ -154,12 +155,15 @@ class LiveView:
         self._console.print(Text(one_line(line)), soft_wrap=True)
 
     def _start_line(self, record: TrialRecord) -> str:
-        dials = " ".join(
-            f"{dial_name(name)}={shown(value)}" for name, value in record.config.items()
-        )
+        line = f"trial {record.number} started"
         if record.epochs:
-            return f"trial {record.number} goes on after epoch {record.epoch}: {dials}"
-        return f"trial {record.number} started: {dials}"
+            line = f"trial {record.number} goes on after epoch {record.epoch}"
+        dials = [
+            f"{dial_name(name)}={shown(record.config[name])}"
+            for name in dial_columns(self._space.dimensions)
+            if name in record.config
+        ]
+        return f"{line}: {' '.join(dials)}" if dials else line
 
     def _end_line(self, record: TrialRecord, leads: bool) -> str:
         line = f"trial {record.number} {record.state.replace('_', ' ')}"

@@ -1,5 +1,6 @@
 """Trials as rows: the same columns, words and numbers wherever trials are shown."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def dial_name(dial: str) -> str:
     return section if leaf == "name" else leaf
 
 
-def dial_columns(dimensions: Sequence["Dimension"], width: int) -> list[str]:
+def dial_columns(dimensions: Sequence["Dimension"], width: float = math.inf) -> list[str]:
     """The dials to show beside the metrics in so many characters: five at most, the first first."""
     by_name = {dimension.name: dimension for dimension in dimensions}
     order = dict.fromkeys([*(name for name in FIRST_DIALS if name in by_name), *by_name])

@@ -95,9 +95,9 @@ def test_a_pipe_gets_one_plain_line_an_event() -> None:
         "trial 1 started: loss=contrastive lr=0.1",
         "trial 0 complete at epoch 2 of 9: AUC 0.8000, F1 0.7000, the best so far",
         "trial 1 stopped at epoch 1 of 9: AUC 0.6000, F1 0.5000",
-        "trial 2 started: ",
+        "trial 2 started",
         "trial 2 complete at epoch 1 of 9: AUC 0.9000, F1 0.8000, the best so far",
-        "trial 3 started: ",
+        "trial 3 started",
         "trial 3 out of memory (CUDA out of memory Tried [bold]2 GiB)",
         "a warning",
         "4 trials in 0 s: 2 complete, 1 stopped, 1 out of memory",
@@ -120,7 +120,7 @@ def test_a_trial_that_goes_on_says_from_where() -> None:
         search.ended(0, "interrupted")
         search.started(0)
         search.epoch(0, 2, 0.9)
-    assert "trial 0 goes on after epoch 1: " in file.getvalue()
+    assert "trial 0 goes on after epoch 1\n" in file.getvalue()
     assert file.getvalue().endswith("1 trials in 0 s: 1 running\n")
 
 
