@@ -390,7 +390,7 @@ def _read_when(name: str, located: Located, around: Surroundings, fault: Tell) -
         domain = around.domains.get(target)
         if target in around.faulty or domain is None or len(values) < len(items):
             continue
-        when[target] = tuple(values)
+        when[target] = tuple(dict.fromkeys(values))
         tried = ", ".join(map(shown, domain))
         # A fixed dial may be asked for more than its one value: `--set` narrows a space so.
         if len(domain) == 1 and items and not set(values) & set(domain):
