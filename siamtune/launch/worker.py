@@ -65,7 +65,9 @@ def run_trial(job: TrialJob, device: torch.device | None = None) -> Iterator[dic
         best_value = _value(best, job.metric) if resume_from else None
         if rank() == 0:
             first_epoch = int(_progress(resume_from)) + 1 if resume_from else 1
-            board = TrialBoard(job.tensorboard, job.hparams, first_epoch=first_epoch)
+            board = TrialBoard(
+                job.tensorboard, job.hparams, config=job.config, first_epoch=first_epoch
+            )
         with closing(epochs(config, faces, resume_from=resume_from, device=device)) as trained:
             for epoch in trained:
                 metrics = epoch.metrics
