@@ -4,6 +4,7 @@ What is spoken is Ray's job API over HTTP, at the dashboard's address.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from siamtune.errors import ClusterError, InvalidInput, UsageError
 from siamtune.search.shipped import PACKAGE, shipped_folder
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 1.0
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -59,10 +61,10 @@ def open_server(address: str) -> JobServer:
     """
     url = urlsplit(address if "://" in address else f"http://{address}")
     try:
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
-    except (KeyError, ValueError):
-        port = 0
-    if not port or not url.hostname:
+        port = url.port or DEFAULT_PORTS.get(url.scheme)
+    except ValueError:  # not a number
+        port = None
+    if url.scheme not in DEFAULT_PORTS or port is None or not url.hostname:
         raise UsageError(
             f"--address must be that of a Ray dashboard, like http://head:8265, but got {address!r}"
         )
@@ -79,6 +81,8 @@ def open_server(address: str) -> JobServer:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
+    for name in ("dashboard_sdk", "job.sdk"):  # they tell of every package and connection
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     with _told(address):
         return JobServer(address, JobSubmissionClient(address))
 
@@ -192,7 +196,7 @@ def _job(details: Any) -> Job:
         else None,
         seconds=round((until - began) / 1000, 1) if began else None,
         exit_code=details.driver_exit_code,
-        message=details.message or "",
+        message=(details.message or "").partition(", last available logs")[0],
     )
 
 
