@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import cv2
@@ -25,6 +26,7 @@ from platformdirs import user_cache_path
 from siamtune.data.sources import Source
 from siamtune.errors import DataError
 
+Picture = NDArray[Any]  # (H, W, 3) uint8, RGB
 Progress = Callable[[str, int, int], None]
 
 # Longer sides are reduced: a face at the largest resolution, 256 px, seldom needs more.
@@ -63,7 +65,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def picture(self, index: int) -> Picture:
         """(H, W, 3) view of one picture; `index` counts the readable ones."""
         offset, height, width = self.offsets[index], self.heights[index], self.widths[index]
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
@@ -116,7 +118,7 @@ def decode(
         ) from error
 
 
-def read_picture(path: Path) -> NDArray[np.uint8] | None:
+def read_picture(path: Path) -> Picture | None:
     """(H, W, 3) RGB of a file, upright by its EXIF orientation; None if it cannot be read.
 
     Deeper colours, palettes, transparency and CMYK become plain 8-bit RGB.
@@ -132,7 +134,7 @@ def read_picture(path: Path) -> NDArray[np.uint8] | None:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
 
 
-def _reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _reduced(picture: Picture) -> Picture:
     height, width = picture.shape[:2]
     factor = MAXIMUM_SIDE_PX / max(height, width)
     if factor >= 1:
@@ -141,7 +143,7 @@ def _reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _picture(source: Source, position: int) -> NDArray[np.uint8] | None:
+def _picture(source: Source, position: int) -> Picture | None:
     picture = source.pictures[position]
     if isinstance(picture, Path):
         return read_picture(picture)
@@ -149,16 +151,16 @@ def _picture(source: Source, position: int) -> NDArray[np.uint8] | None:
     return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture
 
 
-def _decoded(source: Source) -> Iterator[NDArray[np.uint8] | None]:
+def _decoded(source: Source) -> Iterator[Picture | None]:
     """Pictures in order; threads run a bounded number ahead (OpenCV lets go of the GIL)."""
     threads = available_threads()
     count = len(source.identities)
 
-    def run(start: int) -> list[NDArray[np.uint8] | None]:
+    def run(start: int) -> list[Picture | None]:
         stop = min(start + PICTURES_PER_TASK, count)
         return [_picture(source, position) for position in range(start, stop)]
 
-    pending: deque[Future[list[NDArray[np.uint8] | None]]] = deque()
+    pending: deque[Future[list[Picture | None]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, PICTURES_PER_TASK):
             pending.append(pool.submit(run, start))
@@ -231,7 +233,7 @@ def _open(folder: Path) -> Pictures:
         with np.load(folder / INDEX) as index:
             heights, widths, positions = index["heights"], index["widths"], index["positions"]
             unreadable = tuple(index["unreadable"].tolist())
-    except BadZipFile as error:
+    except (BadZipFile, EOFError, KeyError) as error:
         raise ValueError(f"{folder / INDEX} is damaged") from error
     sizes = heights * widths * 3
     pixels = np.memmap(folder / PIXELS, np.uint8, mode="r")

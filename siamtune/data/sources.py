@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtune.data.demo import DEMO_FACE_BOX, DEMO_SEED, DEMO_VERSION, demo_pictures
+from siamtune.data.demo import DEMO_FACE_BOX, DEMO_SEED, DEMO_VERSION, PEOPLE, DemoPictures
 from siamtune.errors import DataError
 
 SOURCES = ("demo", "lfw", "olivetti")
@@ -104,8 +107,9 @@ def find_lfw(data_home: Path | None = None) -> Path:
         if _looks_like_lfw(place):
             return place
     raise DataError(
-        f"lfw was not found in {home} (looked in {', '.join(map(str, places))}); download it "
-        "with `siamtune data fetch lfw` or name its place with --data-home"
+        f"lfw was not found: looked for {', '.join(LFW_FOLDERS)} in {home / 'lfw_home'} and {home}, "
+        f"and for people in {home}; download it with `siamtune data fetch lfw` or name its place "
+        "with --data-home"
     )
 
 
@@ -149,12 +153,14 @@ def fetch(name: str, data_home: Path | None = None) -> Path:
 
     home = data_home_or_default(data_home)
     try:
-        if name == "lfw":
-            # The fetcher insists on loading what it has downloaded: let that be one person.
-            fetch_lfw_people(data_home=home, min_faces_per_person=500, resize=None)
-        else:
-            fetch_olivetti_faces(data_home=home)
-    except (OSError, ValueError) as error:  # ValueError: the archive is not the one expected
+        # What the fetchers say belongs to stderr; their warnings only repeat the error.
+        with redirect_stdout(sys.stderr), catch_warnings(action="ignore"):
+            if name == "lfw":
+                # The fetcher insists on loading what it has downloaded: let that be one person.
+                fetch_lfw_people(data_home=home, min_faces_per_person=500, resize=None)
+            else:
+                fetch_olivetti_faces(data_home=home)
+    except (OSError, ValueError) as error:  # ValueError: another archive came
         raise DataError(
             f"{name} could not be downloaded to {home} ({error}); download it on a machine with "
             "network, copy its data home and name it with --data-home"
@@ -163,8 +169,8 @@ def fetch(name: str, data_home: Path | None = None) -> Path:
 
 
 def _demo() -> Source:
-    pictures = demo_pictures(DEMO_SEED)
-    names = tuple(f"person {number:03d}" for number in range(1, pictures.people + 1))
+    pictures = DemoPictures(DEMO_SEED)
+    names = tuple(f"person {number:03d}" for number in range(1, PEOPLE + 1))
     digest = hashlib.sha256(f"demo\0{DEMO_SEED}\0{DEMO_VERSION}".encode()).hexdigest()
     return Source("demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest)
 
