@@ -1,0 +1,46 @@
+"""From a configuration to a loss."""
+
+from siamtune.config import LossConfig
+from siamtune.losses.distances import DISTANCES
+from siamtune.losses.loss import Loss, LossBuilder
+from siamtune.losses.metric_learning import arcface, multisimilarity, supcon, triplet
+from siamtune.losses.pairwise import (
+    PairLoss,
+    PairwiseLoss,
+    chopra,
+    contrastive,
+    contrastive_squared,
+    hadsell,
+)
+
+PAIR_LOSSES: dict[str, PairLoss] = {
+    "contrastive": contrastive,
+    "hadsell": hadsell,
+    "chopra": chopra,
+}
+
+
+def pairwise(config: LossConfig, embedding_size: int, identities: int) -> PairwiseLoss:
+    """The mean of a loss of single pairs, by the distance and the margin of the configuration."""
+    pair_loss = PAIR_LOSSES[config.name]
+    if config.name == "contrastive" and config.distance == "l2":
+        pair_loss = contrastive_squared  # the energy of 2016
+    return PairwiseLoss(pair_loss, DISTANCES[config.distance], config.margin)
+
+
+LOSSES: dict[str, LossBuilder] = {
+    **dict.fromkeys(PAIR_LOSSES, pairwise),
+    "triplet": triplet,
+    "multisimilarity": multisimilarity,
+    "supcon": supcon,
+    "arcface": arcface,
+}
+
+
+def build_loss(config: LossConfig, *, embedding_size: int, identities: int) -> Loss:
+    """The loss a configuration names; arcface draws its parameters from torch's global generator.
+
+    Args:
+        identities: how many people there are in training, numbered from 0.
+    """
+    return LOSSES[config.name](config, embedding_size, identities)
