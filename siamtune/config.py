@@ -31,8 +31,8 @@ MINIMUM_RESOLUTION_PX: dict[str, int] = {
     "hani": 36,
     "chopra": 46,
     "custom": 36,
-    "deepid": 29,
-    "deepid2": 29,
+    "deepid": 44,
+    "deepid2": 31,
     "resnet": 16,
 }
 # The localisation network pools and convolves twice before its dense layers.
