@@ -205,13 +205,15 @@ def _print_result(result: "SearchResult", space: "Space", as_json: bool) -> None
 
 
 def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
-    """Open the data and prepare the default variant before any trial, with progress."""
+    """Open the data and prepare what the first trial needs, with progress."""
     from siamtune.config import trial_config
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
+    from siamtune.search.space import complete
 
+    first = space.start[0] if space.start else {}
     with progress_bar() as progress:
-        faces = prepare_faces(spec, trial_config(dict(space.fixed)).data, progress)
+        faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
     return {
         "data": faces.source,
         "protocol": faces.split.protocol,

@@ -41,8 +41,7 @@ def train(
     from siamtune.config import flatten, trial_config
     from siamtune.search.config_file import read_config
     from siamtune.search.runs import new_run, write_text
-    from siamtune.search.space import load_space
-    from siamtune.search.suggest import start_points
+    from siamtune.search.space import complete, load_space
 
     if config and space:
         raise UsageError("give --config or --space, not both")
@@ -54,7 +53,7 @@ def train(
         base = read_config(config)
     elif space:
         loaded = load_space(space, overrides=overrides)
-        base = {**loaded.fixed, **(start_points(loaded) or [{}])[0]}
+        base = complete(loaded, loaded.start[0] if loaded.start else {})
     chosen = trial_config({**base, **overrides})
     spec = data_spec(data, data_home, landmarks, split_seed)
     tell_data(spec.source)
