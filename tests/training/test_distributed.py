@@ -23,7 +23,7 @@ DIALS = {
     "batch.images_per_identity": 4,
     "augmentation.strength": 0.5,
     "optim.name": "sgd",
-    "optim.lr": 0.02,
+    "optim.lr": 0.001,
     "epochs": 1,
 }
 LOSSES = {"supcon": "pk", "contrastive": "pairs", "arcface": "pk"}
