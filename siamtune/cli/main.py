@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from siamtune import __version__
-from siamtune.cli import board, data, ls, search, spaces, train
+from siamtune.cli import board, data, ls, search, show, spaces, top, train
 from siamtune.errors import SiamtuneError
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
@@ -25,6 +25,8 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("resume")(search.resume)
 app.command("train")(train.train)
+app.command("top")(top.top)
+app.command("show")(show.show)
 app.command("board")(board.board)
 app.command("ls")(ls.ls)
 app.add_typer(spaces.app, name="spaces")

@@ -3,11 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from siamtune.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Data = Annotated[
     str | None,
@@ -28,6 +31,9 @@ SplitSeed = Annotated[
     int, typer.Option(help="Decides who is in training, validation and test.", min=0)
 ]
 Output = Annotated[Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, a run's name, or `latest`.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),
@@ -73,3 +79,13 @@ def parse_overrides(assignments: list[str] | None, epochs: int | None) -> dict[s
 
 def chosen_data(data: str | None) -> str:
     return data or os.environ.get("SIAMTUNE_DATA") or "demo"
+
+
+def table_console() -> "Console":
+    """Where tables are printed; a pipe gets lines as long as they need be."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000
+    return console

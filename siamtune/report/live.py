@@ -236,11 +236,13 @@ def print_final_table(
     records: Mapping[int, TrialRecord],
     space: Space,
     console: Console | None = None,
+    *,
+    rows: int = FINAL_SHOWN,
 ) -> None:
     """Print the best trials, what the numbers were measured on, and where things lie, on stdout."""
     console = console or Console(highlight=False)
     objective, facts = space.objective, run.facts()
-    best = ranked(records.values(), objective.metric, objective.mode)[:FINAL_SHOWN]
+    best = ranked(records.values(), objective.metric, objective.mode)[:rows]
     if best:
         number = best[0].number
         console.print(trial_table([best], space, console.width, best=number, star=star(console)))
