@@ -17,15 +17,26 @@ set -euo pipefail
 
 # What you may want to change. All folders must be seen by all nodes.
 shared=${SIAMTUNE_SHARED:-$SLURM_SUBMIT_DIR}
+# shellcheck source=/dev/null
 source "${SIAMTUNE_VENV:-$shared/.venv}/bin/activate"
 output=$shared/runs
 run=$SLURM_JOB_NAME
 
 nodes=$SLURM_JOB_NUM_NODES
 gpus=${SLURM_GPUS_ON_NODE:-0}
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# Two of your jobs can have the same node as head one after the other; the port tells them apart.
-address=$head:$((20000 + SLURM_JOB_ID % 10000))
+
+# Gloo and NCCL take the network interface of the host's name. Where that is the loopback, or a slow
+# network beside a fast one, workers of one trial fail with "connection refused" or crawl: name the
+# interface (`ip -brief address` lists them) when you submit, e.g. NETWORK_INTERFACE=ib0.
+if [[ -n ${NETWORK_INTERFACE:-} ]]; then
+  export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE
+  head_ip=$(ip -4 -o address show dev "$NETWORK_INTERFACE" | awk '{sub("/.*", "", $4); print $4; exit}')
+else
+  head_ip=$(hostname -I | awk '{print $1}')
+fi
+# This script runs on the first node, which becomes the head. Its name may mean the loopback there,
+# so the address is a number; the port is the job's own, away from those that Ray gives to workers.
+address=$head_ip:$((20000 + SLURM_JOB_ID % 10000))
 
 # One token for this job alone, in a file that only you can read, gone with the job.
 token_folder=$(umask 077 && mkdir -p "$shared/.siamtune" && echo "$shared/.siamtune")
@@ -38,13 +49,6 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 export RAY_USAGE_STATS_ENABLED=0
 
-# Gloo and NCCL take the network interface of the host's name. Where that is the loopback, or a slow
-# network beside a fast one, workers of one trial fail with "connection refused" or crawl: name the
-# interface (`ip -brief address` lists them) when you submit, e.g. NETWORK_INTERFACE=ib0.
-if [[ -n ${NETWORK_INTERFACE:-} ]]; then
-  export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE
-fi
-
 if ((gpus > 0)); then gpus_per_worker=1; else gpus_per_worker=0; fi
 if [[ -e $output/$run/run.json ]]; then
   command=(siamtune resume "$run")
@@ -55,5 +59,5 @@ command+=(--output "$output" --address "$address" --gpus-per-worker "$gpus_per_w
 
 srun --nodes="$nodes" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   ray symmetric-run --address "$address" --min-nodes "$nodes" \
-  --num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "$gpus" --include-dashboard true -- \
+  --num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "$gpus" -- \
   "${command[@]}"
