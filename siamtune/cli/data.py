@@ -60,6 +60,6 @@ def _row(name: str, data_home: Path | None) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     if not row["found"]:
-        return f"{row['name']:9} {row['fault']}"
+        return str(row["fault"])
     where = row["folder"] or "rendered by siamtune"
     return f"{row['name']:9} {row['people']:5,} people  {row['pictures']:6,} pictures  {where}"

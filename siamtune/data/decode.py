@@ -143,8 +143,8 @@ def _reduced(picture: Picture) -> Picture:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _picture(source: Source, position: int) -> Picture | None:
-    picture = source.pictures[position]
+def rgb_picture(picture: Path | NDArray[np.uint8]) -> Picture | None:
+    """(H, W, 3) RGB of a file, or of an (H, W) or (H, W, 3) array; None if it cannot be read."""
     if isinstance(picture, Path):
         return read_picture(picture)
     picture = _reduced(picture)
@@ -158,7 +158,7 @@ def _decoded(source: Source) -> Iterator[Picture | None]:
 
     def run(start: int) -> list[Picture | None]:
         stop = min(start + PICTURES_PER_TASK, count)
-        return [_picture(source, position) for position in range(start, stop)]
+        return [rgb_picture(source.pictures[position]) for position in range(start, stop)]
 
     pending: deque[Future[list[Picture | None]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

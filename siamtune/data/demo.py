@@ -32,7 +32,7 @@ DEMO_VERSION = 1
 PEOPLE = 160
 PHOTOGRAPHS = (10, 14)  # of a person, at least and at most
 SIDE_PX = 112
-# Side of the centred square from the brows to the chin, as a fraction of the picture.
+# Side of the centred square from the forehead to the chin, as a fraction of the picture.
 DEMO_FACE_BOX = 0.56
 
 UNIT_PX = 27.0  # half the width of an average face

@@ -29,7 +29,7 @@ TRAITS: dict[str, tuple[float, float]] = {
     "eye_y": (-0.18, 0.0),
     "iris": (0.43, 0.56),  # of the eye's width
     "lash": (0.02, 0.045),
-    "brow_height": (0.20, 0.34),  # above the eye
+    "brow_height": (0.09, 0.20),  # above the eye
     "brow_arch": (0.0, 0.12),
     "brow_tilt": (-0.12, 0.12),
     "brow_thickness": (0.035, 0.11),
@@ -501,7 +501,8 @@ def _brow_line(v: Values) -> Floats:
     reach = v["eye_distance"] + 1.25 * v["eye_width"] - v["brow_gap"]
     height = v["brow_height"] + v["brow_raise"] + v["brow_arch"] * np.sin(np.pi * f**1.2)
     turn = (v["brow_tilt"] + v["brow_turn"]) * (f - 0.4)
-    return points(LEFT_RIGHT * (v["brow_gap"] + reach * f), v["eye_y"] - height - turn)
+    y = v["eye_y"] - v["eye_height"] - height - turn
+    return points(LEFT_RIGHT * (v["brow_gap"] + reach * f), y)
 
 
 def _brows(v: Values, colours: Colours) -> Iterator[Shape]:

@@ -107,9 +107,9 @@ def find_lfw(data_home: Path | None = None) -> Path:
         if _looks_like_lfw(place):
             return place
     raise DataError(
-        f"lfw was not found: looked for {', '.join(LFW_FOLDERS)} in {home / 'lfw_home'} and {home}, "
-        f"and for people in {home}; download it with `siamtune data fetch lfw` or name its place "
-        "with --data-home"
+        f"lfw was not found: looked for {', '.join(LFW_FOLDERS)} in {home / 'lfw_home'} and in "
+        f"{home}, and for people in {home}; download it with `siamtune data fetch lfw` or name its "
+        "place with --data-home"
     )
 
 
