@@ -13,7 +13,6 @@ Indices = NDArray[np.int64]
 
 # What one person may give to an epoch. Without a limit one person of LFW's 5,749 would make 58 %
 # of the positive pairs; where all have many pictures, all may give many.
-PAIRS_PER_PERSON = 20
 PICTURES_PER_PERSON = 20
 TIMES_THE_MEDIAN_PERSON = 4
 
@@ -32,8 +31,9 @@ def epoch_batches(
 ) -> list[Batch]:
     """Draw the batches of one epoch, each of exactly `config.images` pictures.
 
-    `pairs`: pairs of two photographs of one person take turns with pairs of two people, drawn
-    afresh; the left picture of a pair stands before the right one. `pk`: groups of K pictures of a
+    `pairs`: pairs of two photographs of one person take turns with pairs of two people, both drawn
+    afresh; the left picture of a pair stands before the right one. Each picture is in about one
+    pair of either kind, so an epoch costs about twice one of `pk`. `pk`: groups of K pictures of a
     person who has two or more, P different people in a batch; where there are fewer than P, all
     are in every batch, several times. The last batch is filled up, never dropped.
 
@@ -78,12 +78,11 @@ def _shelve(identities: NDArray[np.int64], rng: np.random.Generator) -> _Shelf:
 
 def _draw_pairs(shelf: _Shelf, config: BatchConfig, rng: np.random.Generator) -> list[Batch]:
     used = _limited(shelf.counts)
-    wanted = np.minimum(used * (used - 1) // 2, np.maximum(PAIRS_PER_PERSON, used))
-    # A person's pictures stand in a ring; pairs one step apart come first, then two steps, and so
-    # on: no pair comes twice, and every picture is in about as many.
+    # Each picture is in one positive pair; of an odd number the first is in two.
+    wanted = np.where(used > 1, (used + 1) // 2, 0)
     person = np.repeat(np.arange(len(wanted)), wanted)
-    lap, at = np.divmod(_count_up(wanted), used[person])
-    places = shelf.first[person] + np.stack([at, (at + lap + 1) % used[person]])
+    at = 2 * _count_up(wanted)
+    places = shelf.first[person] + np.stack([at, (at + 1) % used[person]])
     positives = shelf.pictures[places][:, rng.permutation(len(person))]
 
     batch_pairs = config.images // 2
