@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from siamtune import __version__
-from siamtune.cli import board, data, ls, search, show, spaces, top, train
+from siamtune.cli import board, data, jobs, ls, search, show, spaces, top, train
 from siamtune.errors import SiamtuneError
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
@@ -29,6 +29,9 @@ app.command("top")(top.top)
 app.command("show")(show.show)
 app.command("board")(board.board)
 app.command("ls")(ls.ls)
+app.command("submit")(jobs.submit)
+app.command("status")(jobs.status)
+app.command("logs")(jobs.logs)
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(data.app, name="data")
 
