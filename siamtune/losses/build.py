@@ -1,7 +1,6 @@
 """From a configuration to a loss."""
 
 from siamtune.config import LossConfig
-from siamtune.losses.distances import DISTANCES
 from siamtune.losses.loss import Loss, LossBuilder
 from siamtune.losses.metric_learning import arcface, multisimilarity, supcon, triplet
 from siamtune.losses.pairwise import (
@@ -25,7 +24,7 @@ def pairwise(config: LossConfig, embedding_size: int, identities: int) -> Pairwi
     pair_loss = PAIR_LOSSES[config.name]
     if config.name == "contrastive" and config.distance == "l2":
         pair_loss = contrastive_squared  # the energy of 2016
-    return PairwiseLoss(pair_loss, DISTANCES[config.distance], config.margin)
+    return PairwiseLoss(pair_loss, config.distance, config.margin)
 
 
 LOSSES: dict[str, LossBuilder] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from siamtune.losses.distances import Distance
+from siamtune.losses.distances import DISTANCES, DISTANCES_WITHIN, all_pairs
 from siamtune.losses.loss import Loss
 
 PairLoss = Callable[[Tensor, Tensor, float], Tensor]
@@ -64,17 +64,22 @@ def _mean(losses: Tensor, counted: Tensor) -> Tensor:
 
 
 class PairwiseLoss(Loss):
-    """Mean of a pair loss over the pairs of a batch, both kinds weighing one half."""
+    """Mean of a pair loss over the pairs of a batch, both kinds weighing one half.
 
-    def __init__(self, pair_loss: PairLoss, distance: Distance, margin: float) -> None:
+    Args:
+        distance: a name in `DISTANCES`.
+    """
+
+    def __init__(self, pair_loss: PairLoss, distance: str, margin: float) -> None:
         super().__init__()
         self.pair_loss, self.distance, self.margin = pair_loss, distance, margin
 
     def forward(self, embeddings: Tensor, identities: Tensor, pairs: Tensor | None) -> Tensor:
         if pairs is None:
-            count = len(embeddings)
-            pairs = torch.triu_indices(count, count, offset=1, device=embeddings.device)
-        left, right = pairs
-        distances = self.distance(embeddings[left], embeddings[right])
+            left, right = all_pairs(embeddings)
+            distances = DISTANCES_WITHIN[self.distance](embeddings)
+        else:
+            left, right = pairs
+            distances = DISTANCES[self.distance](embeddings[left], embeddings[right])
         same = identities[left] == identities[right]
         return balanced_mean(self.pair_loss(distances, same, self.margin), same)
