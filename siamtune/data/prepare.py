@@ -51,6 +51,7 @@ class CropFacts:
     style: Crop
     factor: float
     faces_not_found: int
+    face_box: float = 1.0  # of the source: side of the central box over a picture's shorter side
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ def prepare(
     config: DataConfig,
     *,
     split_seed: int = 0,
+    split: Split | None = None,
     cache_folder: Path | None = None,
     landmarks: Path | None = None,
     progress: Progress | None = None,
@@ -94,6 +96,7 @@ def prepare(
     removed beyond `$SIAMTUNE_CACHE_LIMIT_GB` (20).
 
     Args:
+        split: who trains; default a share of the identities, chosen by `split_seed`.
         cache_folder: default `$SIAMTUNE_CACHE`, or the place that the system has for caches.
         landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
         progress: called with what is done, how many pictures are, and of how many.
@@ -107,7 +110,8 @@ def prepare(
     limit_bytes = cache_limit_bytes()
     pictures = decode(source, folder, progress)
     identities = source.identities[pictures.positions]
-    split = split_identities(identities, source.names, seed=split_seed)
+    if split is None:
+        split = split_identities(identities, source.names, seed=split_seed)
 
     model = landmarks_digest(landmarks) if config.crop == "trees" else None
     boxes, faces_not_found = _boxes(source, pictures, config.crop, landmarks, model, folder, tell)
@@ -123,7 +127,7 @@ def prepare(
         split,
         normalization,
         source.name,
-        CropFacts(config.crop, config.crop_factor, faces_not_found),
+        CropFacts(config.crop, config.crop_factor, faces_not_found, source.face_box),
     )
 
 

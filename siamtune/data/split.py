@@ -89,5 +89,38 @@ def split_identities(
     return Split(train, validation, test, tuple(names), seed)
 
 
+def hold_out(
+    people: NDArray[np.int64],
+    identities: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    seed: int,
+    share: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those of `people` who train and those who validate, for splits whose test people are given.
+
+    The same queues as in `split_identities`: `share` of the people with one photograph and of
+    those with several validate, two of the latter at least.
+
+    Raises:
+        DataError: not four people with several photographs.
+    """
+    pictures = np.bincount(identities, minlength=len(names))
+    queue = np.array(sorted(people, key=lambda person: _place(seed, names[person])), np.int64)
+    several, single = queue[pictures[queue] > 1], queue[pictures[queue] <= 1]
+    if len(several) < 2 * MINIMUM_PEOPLE:
+        raise DataError(
+            f"training and validation need {2 * MINIMUM_PEOPLE} people or more with two or more "
+            f"photographs, but got {len(several)}; add people or photographs"
+        )
+    validating = min(
+        max(MINIMUM_PEOPLE, round(share * len(several))), len(several) - MINIMUM_PEOPLE
+    )
+    others = round(share * len(single))
+    train = np.concatenate([several[validating:], single[others:]])
+    validation = np.concatenate([several[:validating], single[:others]])
+    return np.sort(train), np.sort(validation)
+
+
 def _place(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}".encode()).digest()

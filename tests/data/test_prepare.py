@@ -14,7 +14,7 @@ from siamtune.data import prepare as module
 from siamtune.data.boxes import cut
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
-from siamtune.data.split import PARTS
+from siamtune.data.split import PARTS, Split
 from siamtune.errors import DataError
 
 PEOPLE, EACH = 8, 3
@@ -226,3 +226,18 @@ def test_the_olivetti_faces_are_prepared(tmp_path: Path, data_home: Path) -> Non
     whitened = faces.normalization(torch.from_numpy(faces.images[faces.indices("train")]).float())
     assert torch.isfinite(whitened).all()
     assert float(whitened.mean()) == pytest.approx(0, abs=0.01)
+
+
+def test_a_given_split_takes_the_place_of_the_drawn_one(tmp_path: Path) -> None:
+    source = source_of(pictures_of())
+    drawn = prepared(tmp_path, source, normalization="zca")
+    # The others train now: the fit must be theirs.
+    split = Split(
+        np.array([0, 1, 2]), np.array([3, 4]), np.array([5, 6, 7]), source.names, 0, "by hand"
+    )
+    config = DataConfig(resolution_px=16, normalization="zca")
+    given = prepare(source, config, split=split, cache_folder=tmp_path)
+    assert given.split is split
+    assert np.array_equal(given.images, drawn.images)
+    images = torch.from_numpy(np.array(given.images[:2])).float()
+    assert not torch.allclose(given.normalization(images), drawn.normalization(images))

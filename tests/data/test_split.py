@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamtune.data.split import PARTS, Split, split_identities
+from siamtune.data.split import PARTS, Split, hold_out, split_identities
 from siamtune.errors import DataError
 
 
@@ -99,3 +99,24 @@ def test_digest_names_the_protocol_and_the_parts() -> None:
     }
     assert len(digests) == 5
     assert all(len(d) == 12 for d in digests)
+
+
+def test_holding_out_shares_the_given_people_and_nobody_else() -> None:
+    identities, names = people(LFW_LIKE)
+    given = np.arange(0, len(names), 2)
+    train, validation = hold_out(given, identities, names, seed=0, share=0.1)
+    assert np.array_equal(np.sort(np.concatenate([train, validation])), given)
+    several = np.array(LFW_LIKE) > 1
+    assert several[validation].sum() == round(0.1 * several[given].sum())
+    assert (~several)[validation].sum() == round(0.1 * (~several)[given].sum())
+    other, _ = hold_out(given, identities, names, seed=1, share=0.1)
+    assert not np.array_equal(train, other)
+
+
+def test_holding_out_leaves_two_people_with_positive_pairs_on_both_sides() -> None:
+    identities, names = people([2] * 4 + [1] * 9)
+    for share in (0.0, 0.9):
+        for side in hold_out(np.arange(13), identities, names, seed=0, share=share):
+            assert (side < 4).sum() == 2
+    with pytest.raises(DataError, match=r"4 people or more .* but got 3"):
+        hold_out(np.arange(1, 13), identities, names, seed=0, share=0.1)
