@@ -1,8 +1,11 @@
 """What the tests of several rooms share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 
@@ -14,3 +17,36 @@ def data_home() -> Path:
     if not home.is_dir():
         pytest.skip(f"no data home at {home}; set SIAMTUNE_TEST_DATA_HOME")
     return home
+
+
+@pytest.fixture(scope="session")
+def pattern_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 people with five 40 x 48 px pictures each: a pattern a person, noise a
+    picture."""
+    folder = tmp_path_factory.mktemp("pattern_people")
+    rng = np.random.default_rng(0)
+    for person in range(40):
+        pattern = cv2.resize(rng.normal(size=(6, 5, 3)), (40, 48), interpolation=cv2.INTER_CUBIC)
+        (folder / f"person {person:02d}").mkdir()
+        for picture in range(5):
+            pixels = 128 + 35 * pattern + 20 * rng.normal(size=pattern.shape)
+            path = folder / f"person {person:02d}" / f"{picture}.png"
+            cv2.imwrite(str(path), pixels.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(pattern_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The run folder of `siamtune train` on `pattern_people`, a few seconds of it."""
+    from siamtune.cli.train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIAMTUNE_CACHE", str(tmp_path_factory.mktemp("shipping_cache")))
+        output = tmp_path_factory.mktemp("runs")
+        dials = ["model.width=0.25", "model.embedding_size=16", "data.resolution_px=24",
+                 "data.crop_factor=0.9", "batch.images=32", "augmentation.strength=0.3",
+                 "loss.distance=l2", "optim.lr=5e-3"]  # fmt: skip
+        train(
+            data=str(pattern_people), epochs=16, set_=dials, threads=1, name="tiny", output=output
+        )
+        yield output / "tiny"

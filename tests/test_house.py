@@ -13,6 +13,7 @@ FLOORS = [
     {"cli"},
     {"launch"},
     {"report"},
+    {"shipping"},
     {"training"},
     {"verification"},
     {"models", "losses", "data"},
@@ -78,5 +79,11 @@ def test_the_ground_floor_and_the_command_line_import_no_torch_at_the_top(path: 
         assert name.split(".")[0] not in {"torch", "ray", "cv2", "dlib", "sklearn"}, name
         if room_of(path) == "cli" and path.name != "main.py":
             assert not name.startswith(
-                ("siamtune.training", "siamtune.data", "siamtune.launch", "siamtune.models")
+                (
+                    "siamtune.training",
+                    "siamtune.data",
+                    "siamtune.launch",
+                    "siamtune.models",
+                    "siamtune.shipping",
+                )
             ), name

@@ -14,6 +14,7 @@ from siamtune.config import TrialConfig
 from siamtune.data.prepare import Faces
 from siamtune.errors import TrialCollapsed
 from siamtune.training import distributed
+from siamtune.verification.calibration import Calibration, fit_calibration
 from siamtune.verification.metrics import verification_metrics
 from siamtune.verification.pairs import VerificationPairs, verification_pairs
 from siamtune.verification.scores import pair_scores
@@ -31,6 +32,7 @@ COLLAPSED_SPREAD = 1e-4
 class Result:
     metrics: dict[str, float]  # "auc", "f1", "accuracy", "eer"
     threshold: float  # scores at or above it mean "same"
+    calibration: Calibration  # fitted on the validation pairs; it orders no pair anew
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ class Evaluation:
             threshold = fit_threshold(scores, pairs.same)
         pairs = self.validation
         scores = pair_scores(embeddings, pairs.left, pairs.right, self.distance)
-        return Result(verification_metrics(scores, pairs.same, threshold), threshold)
+        return Result(
+            verification_metrics(scores, pairs.same, threshold),
+            threshold,
+            fit_calibration(scores, pairs.same),
+        )
 
 
 def plan_evaluation(

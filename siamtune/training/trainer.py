@@ -9,7 +9,7 @@ of the numbers, whether to write a checkpoint, and whether to go on. It finds ot
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -153,7 +153,11 @@ def epochs(
             "evaluation_s": ended - trained,
         }
 
-        def save(path: Path, metrics: Metrics = metrics) -> None:
+        def save(
+            path: Path,
+            metrics: Metrics = metrics,
+            calibration: dict[str, float] = asdict(result.calibration),  # noqa: B008
+        ) -> None:
             write_checkpoint(
                 path,
                 {
@@ -162,7 +166,12 @@ def epochs(
                     "loss": loss.state_dict(),
                     "optimizer": optimizer_tensors(optimizer),
                 },
-                {**_facts(config, faces), "progress": vars(progress), "metrics": metrics},
+                {
+                    **_facts(config, faces),
+                    "progress": vars(progress),
+                    "metrics": metrics,
+                    "calibration": calibration,
+                },
             )
 
         yield Epoch(metrics, save)
@@ -210,6 +219,7 @@ def _facts(config: TrialConfig, faces: Faces) -> dict[str, Any]:
         "config": flatten(config),
         "data": faces.source,
         "channels": int(faces.images.shape[1]),
+        "face_box": faces.crop.face_box,
         "split": {
             "protocol": faces.split.protocol,
             "digest": faces.split.digest,

@@ -1,0 +1,247 @@
+"""A trained model in use: "is this the same person?" for any two pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from siamtune.config import TrialConfig, trial_config
+from siamtune.data.normalization import restore_normalization
+from siamtune.data.recipe import Recipe, cut_faces, read_pictures
+from siamtune.errors import CheckpointError, ConfigError, DataError
+from siamtune.models import build_model
+from siamtune.training.checkpoint import Checkpoint, read_checkpoint
+from siamtune.training.evaluation import embed
+from siamtune.verification.calibration import Calibration
+from siamtune.verification.scores import pair_scores
+
+Picture = str | Path | NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+
+MODEL = "model.safetensors"
+PICTURES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model says about two pictures.
+
+    Attributes:
+        same: whether the score reaches the threshold.
+        score: minus the distance of the two embeddings; large when the pictures look alike.
+        probability: that it is one person, where half of all pairs are; in [0, 1].
+        threshold: of the score.
+    """
+
+    same: bool
+    score: float
+    probability: float
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False)
+class Verifier:
+    """A network with all that must be done before it and after it; `siamtune.load` makes one.
+
+    Attributes:
+        facts: what the model's file says of its data, protocol and training.
+        landmarks: the file of dlib's 68-point predictor, which the crop style `trees` needs.
+    """
+
+    model: nn.Module
+    normalization: nn.Module
+    recipe: Recipe
+    distance: str
+    embedding_size: int
+    threshold: float
+    calibration: Calibration
+    facts: Mapping[str, Any]
+    device: torch.device
+    landmarks: Path | None = None
+
+    def embed(
+        self, images: Sequence[Picture] | NDArray[np.uint8], progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Embeddings `(N, D)` of paths, or of `(H, W)` gray and `(H, W, 3)` RGB uint8 arrays.
+
+        Args:
+            progress: called with what is done, how many pictures are, and of how many.
+
+        Raises:
+            DataError: a picture cannot be read; the message names those that cannot.
+        """
+        embeddings, unreadable = self.embed_readable(images, progress)
+        if unreadable:
+            shown = ", ".join(_name(images[place], place) for place in unreadable[:5])
+            more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+            raise DataError(
+                f"{shown}{more} cannot be read; give files of pictures, such as JPEG or PNG"
+            )
+        return embeddings
+
+    def embed_readable(
+        self, images: Sequence[Picture] | NDArray[np.uint8], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """As `embed`, but leaves out what cannot be read and returns the positions of that."""
+        _check_sequence(images)
+        parts = [np.empty((0, self.embedding_size), np.float32)]
+        unreadable: list[int] = []
+        for start in range(0, len(images), PICTURES_AT_ONCE):
+            chunk = images[start : start + PICTURES_AT_ONCE]
+            pictures, missing = read_pictures(
+                [Path(image) if isinstance(image, str) else image for image in chunk]
+            )
+            unreadable += [start + place for place in missing]
+            if pictures:
+                left_out = set(missing)
+                names = [
+                    _name(image, start + place)
+                    for place, image in enumerate(chunk)
+                    if place not in left_out
+                ]
+                faces = cut_faces(pictures, self.recipe, self.landmarks, names)
+                parts.append(self.embed_faces(faces))
+            if progress:
+                progress("embedding pictures", start + len(chunk), len(images))
+        return np.concatenate(parts), unreadable
+
+    def embed_faces(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings `(N, D)` of faces `(N, C, R, R)` that are cut out already."""
+        everything = np.arange(len(faces))
+        embeddings = embed(self.model, self.normalization, faces, everything, self.device)
+        return embeddings.cpu().numpy()
+
+    def score(self, image_a: Picture, image_b: Picture) -> float:
+        """Minus the distance of two pictures' embeddings; raises as `embed`."""
+        embeddings = self.embed([image_a, image_b])
+        return float(self.scores(embeddings, np.array([0]), np.array([1]))[0])
+
+    def scores(
+        self, embeddings: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Scores `(P,)` of pairs of rows of `embeddings` `(N, D)`."""
+        return pair_scores(torch.from_numpy(embeddings), left, right, self.distance)
+
+    def verify(self, image_a: Picture, image_b: Picture) -> Verdict:
+        """Whether two pictures show the same person; raises as `embed`."""
+        return self.verdicts(np.array([self.score(image_a, image_b)]))[0]
+
+    def verdicts(self, scores: NDArray[np.float64]) -> list[Verdict]:
+        """What `scores` `(P,)` mean."""
+        probabilities = self.calibration.probability(scores)
+        return [
+            Verdict(bool(score >= self.threshold), float(score), float(chance), self.threshold)
+            for score, chance in zip(scores, probabilities, strict=True)
+        ]
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    landmarks: str | Path | None = None,
+) -> Verifier:
+    """A model from its folder or its `model.safetensors`; nothing in it is executed or unpickled.
+
+    Args:
+        path: what `siamtune export` made, a run folder (its best model), or a checkpoint.
+        device: default the first CUDA device, or the processor.
+        landmarks: the file of dlib's 68-point predictor, for models with the crop style `trees`.
+
+    Raises:
+        CheckpointError: there is no model, or the file is foreign, truncated or too old.
+    """
+    checkpoint_path = model_path(Path(path))
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return restore(
+        read_checkpoint(checkpoint_path),
+        checkpoint_path,
+        chosen,
+        Path(landmarks) if landmarks else None,
+    )
+
+
+def model_path(path: Path) -> Path:
+    """The file of the model in an exported folder or a run folder, or the file itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        return path  # reading says what is wrong with it
+    for candidate in (path / MODEL, path / "best" / MODEL):
+        if candidate.is_file():
+            return candidate
+    raise CheckpointError(
+        f"{path} must hold {MODEL} or best/{MODEL}, but it has neither; make one with: "
+        "siamtune export RUN --to DIR"
+    )
+
+
+def restore(
+    checkpoint: Checkpoint, path: Path, device: torch.device, landmarks: Path | None = None
+) -> Verifier:
+    """The verifier that a checkpoint holds; `path` names it in messages.
+
+    Raises:
+        CheckpointError: something is missing in it or does not fit.
+    """
+    facts = checkpoint.facts
+    try:
+        config = trial_config(facts["config"])
+        recipe = _recipe(config, float(facts["face_box"]))
+        calibration = Calibration(**facts["calibration"])
+        threshold = float(facts.get("threshold", facts["metrics"]["threshold"]))
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, for nothing
+            model = build_model(
+                config.model, channels=recipe.channels, resolution_px=recipe.resolution_px
+            )
+        model.load_state_dict(checkpoint.parts["model"])
+        normalization = restore_normalization(
+            config.data.normalization,
+            (recipe.channels, recipe.resolution_px, recipe.resolution_px),
+            checkpoint.parts.get("normalization", {}),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError, CheckpointError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} must hold a whole model of this version of siamtune, but: {what}; train or "
+            "export it again"
+        ) from None
+    return Verifier(
+        model.to(device).eval(),
+        normalization.to(device).eval(),
+        recipe,
+        config.loss.distance,
+        config.model.embedding_size,
+        threshold,
+        calibration,
+        facts,
+        device,
+        landmarks,
+    )
+
+
+def _recipe(config: TrialConfig, face_box: float) -> Recipe:
+    data = config.data
+    return Recipe(data.crop, data.crop_factor, data.resolution_px, data.grayscale, face_box)
+
+
+def _name(image: Picture, place: int) -> str:
+    return f"picture #{place}" if isinstance(image, np.ndarray) else str(image)
+
+
+def _check_sequence(images: Any) -> None:
+    """Refuse one picture where several are meant: its rows or letters are a sequence, too."""
+    one = isinstance(images, str | Path) or (
+        isinstance(images, np.ndarray)
+        and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3))
+    )
+    if one:
+        raise DataError("embed takes a list of pictures, but got one; give [picture]")
