@@ -23,6 +23,7 @@ from siamtune.search.shipped import PACKAGE, shipped_folder
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECT_TIMEOUT_S = 10.0
+AGENT_TIMEOUT_S = 60.0
 POLL_S = 1.0
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 DEFAULT_TOKEN = Path("~/.ray/auth_token")
@@ -168,6 +169,18 @@ def follow_log(server: JobServer, job_id: str, write: Callable[[str], object]) -
         job = find_job(server, job_id)
         if job.ended:
             return job
+        time.sleep(POLL_S)
+
+
+def _send(server: JobServer, entrypoint: str, runtime_env: dict[str, Any]) -> str:
+    """Submit; a head that has just started answers before it can run a job, so ask again."""
+    deadline = time.monotonic() + AGENT_TIMEOUT_S
+    while True:
+        try:
+            return str(server.client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env))
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
         time.sleep(POLL_S)
 
 

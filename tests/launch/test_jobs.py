@@ -1,10 +1,14 @@
 """Jobs on a real head: sent, followed, looked at, refused."""
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,20 +21,11 @@ from siamtune.launch.jobs import JobServer, _package_copy, follow_log, open_serv
 
 ROOT = Path(__file__).parents[2]
 
-# A head that lives until its stdin is closed. It says where its dashboard listens.
-HEAD = """
-import socket, sys, ray
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-ray.init(
-    num_cpus=1, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=port,
-    log_to_driver=False, logging_level="error",
-)
-print(f"http://127.0.0.1:{port}", flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -44,17 +39,27 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         "HOME": str(tmp_path),  # no token of the person who tests
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", HEAD],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield process.stdout.readline().strip(), environment
-        process.stdin.close()
+    port = free_port()
+    # Ports and a folder of its own: another Ray on this machine is neither used nor disturbed.
+    # The folder is a short one, because paths of sockets must be.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        command = [
+            "ray", "start", "--head", "--block", "--num-cpus=1", "--port=0",
+            "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
+            "--dashboard-agent-listen-port=0", f"--temp-dir={folder}",
+        ]  # fmt: skip
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            wait_for(port)
+            yield f"http://127.0.0.1:{port}", environment
+            process.terminate()
+
+
+def wait_for(port: int) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        time.sleep(0.2)
+    raise TimeoutError(f"no dashboard on port {port}")
 
 
 def siamtune(
@@ -66,7 +71,7 @@ def siamtune(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
