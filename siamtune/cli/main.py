@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from siamtune import __version__
-from siamtune.cli import board, data, jobs, ls, search, show, spaces, top, train
+from siamtune.cli import board, data, jobs, ls, report, search, show, spaces, top, train
 from siamtune.errors import SiamtuneError
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
@@ -27,6 +27,7 @@ app.command("resume")(search.resume)
 app.command("train")(train.train)
 app.command("top")(top.top)
 app.command("show")(show.show)
+app.command("report")(report.report)
 app.command("board")(board.board)
 app.command("ls")(ls.ls)
 app.command("submit")(jobs.submit)

@@ -31,9 +31,7 @@ SplitSeed = Annotated[
     int, typer.Option(help="Decides who is in training, validation and test.", min=0)
 ]
 Output = Annotated[Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")]
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run folder, a run's name, or `latest`.")
-]
+RunName = Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),

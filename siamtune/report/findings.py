@@ -1,0 +1,374 @@
+"""What a search says once it is looked at as a whole: what mattered, what to widen, what it cost.
+
+Everything is computed from the records and the space; a finding that rests on too little says so.
+"""
+
+import math
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from siamtune.report.table import STATES, total_epochs
+from siamtune.search.dials import dial_value
+from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimension, IntDimension
+from siamtune.search.history import History
+from siamtune.search.records import TrialRecord, best_epoch
+
+# PED-ANOVA compares the best trials with all; Optuna's advice is five or more among the best.
+LEAST_FOR_IMPORTANCE = 20
+LEAST_AMONG_BEST = 5
+# With few trials PED-ANOVA finds importance in noise; so much of it shuffled values show too.
+SHUFFLES, CHANCE = 20, 0.05
+# Of the complete trials, the best that are looked at for bounds, and how near a bound is "on" it.
+BEST_SHARE, BEST_LEAST, BEST_MOST = 0.25, 4, 10
+NEAR_BOUND = 0.1
+MOST_ON_BOUND = 0.6
+# A range is cut into so many parts when it is asked what was never tried to the end.
+PARTS = 4
+LEAST_FOR_PARTS = 8
+WIDEN_BY = 1 / 3  # of the range
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each dial sets the best trials apart (they sum to 1), or why that is not known."""
+
+    shares: Mapping[str, float]  # largest first
+    beyond_chance: frozenset[str]  # dials whose importance shuffled values hardly ever give
+    trials: int
+    epoch: int  # all trials are compared after so many epochs
+    problem: str = ""
+
+
+def importance(history: History) -> Importance:
+    """Importance of each searched dial by conditional PED-ANOVA (arXiv:2304.10255, 2601.20800).
+
+    Trials that were stopped count too: those that survived are few and alike. All are compared at
+    the last epoch that half of them reached, each by its best value up to there.
+    """
+    objective = history.space.objective
+    epoch, measured = _comparable(history)
+    if len(measured) < LEAST_FOR_IMPORTANCE:
+        return Importance(
+            {}, frozenset(), len(measured), epoch,
+            f"{LEAST_FOR_IMPORTANCE} trials or more must have been measured to say which dials "
+            f"matter, but only {len(measured)} have",
+        )  # fmt: skip
+    import optuna
+    from optuna.distributions import (
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    def distribution(dimension: Dimension) -> BaseDistribution:
+        if isinstance(dimension, ChoiceDimension):
+            return CategoricalDistribution(dimension.choices)
+        low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+        if isinstance(dimension, IntDimension):
+            return IntDistribution(int(low), int(high), log=log, step=dimension.step)
+        return FloatDistribution(low, high, log=log, step=step)
+
+    searched = {d.name: distribution(d) for d in history.space.dimensions}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    evaluator = PedAnovaImportanceEvaluator(
+        target_quantile=max(0.1, LEAST_AMONG_BEST / len(measured))
+    )
+
+    def raw(values: Sequence[float]) -> dict[str, float]:
+        study = optuna.create_study(direction="maximize" if objective.mode == "max" else "minimize")
+        for (record, _), value in zip(measured, values, strict=True):
+            known = [name for name in record.config if name in searched]
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={name: record.config[name] for name in known},
+                    distributions={name: searched[name] for name in known},
+                    value=value,
+                )
+            )
+        return get_param_importances(study, evaluator=evaluator, normalize=False)
+
+    values = [value for _, value in measured]
+    random = Random(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of equal values, which set no dial apart
+        found = raw(values)
+        shuffled = [raw(random.sample(values, len(values))) for _ in range(SHUFFLES)]
+    total = sum(found.values()) or 1.0
+    beyond = {
+        name
+        for name, value in found.items()
+        if sum(other[name] >= value for other in shuffled) <= CHANCE * SHUFFLES
+    }
+    order = sorted(found, key=lambda name: -found[name])
+    return Importance(
+        {name: found[name] / total for name in order}, frozenset(beyond), len(measured), epoch
+    )
+
+
+def _comparable(history: History) -> tuple[int, list[tuple[TrialRecord, float]]]:
+    """The last epoch that half of the trials reached, and what each had measured by then."""
+    metric, better = history.space.objective.metric, best_of(history.space.objective.mode)
+    began = sum(any(metric in e for e in r.epochs) for r in history.records.values())
+    for epoch in range(total_epochs(history.space), 0, -1):
+        measured = [
+            (record, better(values))
+            for record in history.records.values()
+            if record.epoch >= epoch and (values := _values(record, metric, epoch))
+        ]
+        if len(measured) >= max(LEAST_FOR_IMPORTANCE, began / 2):
+            break
+    return epoch, measured
+
+
+def _values(record: TrialRecord, metric: str, until: int) -> list[float]:
+    return [e[metric] for e in record.epochs if e["epoch"] <= until and metric in e]
+
+
+def best_of(mode: str) -> Any:
+    return max if mode == "max" else min
+
+
+@dataclass(frozen=True)
+class OnBound:
+    """A numeric dial whose best trials sit at an end of its range."""
+
+    name: str
+    end: str  # upper or lower
+    bound: float
+    trials: int  # of the best, so many lie there
+    of: int
+    wider: Dimension | None  # a range to try next; None where the dial allows nothing beyond
+
+
+def on_bounds(history: History) -> list[OnBound]:
+    """Dials with most of the best complete trials within a tenth of the range of one bound."""
+    complete = [record for record in history.ranked if record.state == "complete"]
+    share = math.ceil(len(complete) * BEST_SHARE)
+    best = complete[: min(BEST_MOST, max(BEST_LEAST, share))]
+    found = []
+    for dimension in history.space.dimensions:
+        if isinstance(dimension, ChoiceDimension) or dimension.low == dimension.high:
+            continue
+        places = [place(dimension, r.config[dimension.name]) for r in best if has(r, dimension)]
+        if len(places) < BEST_LEAST:
+            continue
+        for end, bound, count in (
+            ("lower", dimension.low, sum(p <= NEAR_BOUND for p in places)),
+            ("upper", dimension.high, sum(p >= 1 - NEAR_BOUND for p in places)),
+        ):
+            if count >= MOST_ON_BOUND * len(places):
+                wider = _wider(dimension, end)
+                found.append(OnBound(dimension.name, end, bound, count, len(places), wider))
+    return found
+
+
+def place(dimension: FloatDimension | IntDimension, value: float) -> float:
+    """Where a value lies in a range, 0 at its lower end and 1 at its upper."""
+    low, high = float(dimension.low), float(dimension.high)
+    if dimension.log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return 0.5 if high == low else (value - low) / (high - low)
+
+
+def has(record: TrialRecord, dimension: Dimension) -> bool:
+    return dimension.name in record.config
+
+
+def _wider(dimension: FloatDimension | IntDimension, end: str) -> Dimension | None:
+    """The range a third longer at one end, as far as the dial allows."""
+    low, high = float(dimension.low), float(dimension.high)
+    beyond: float
+    if dimension.log:
+        factor = (high / low) ** WIDEN_BY
+        beyond = high * factor if end == "upper" else low / factor
+        beyond = float(f"{beyond:.2g}")
+    else:
+        room = (high - low) * WIDEN_BY
+        if dimension.step:
+            room = math.ceil(room / dimension.step) * dimension.step
+        beyond = float(f"{high + room if end == 'upper' else low - room:.6g}")
+    if isinstance(dimension, IntDimension):
+        beyond = round(beyond)
+    try:
+        beyond = dial_value(dimension.name, beyond)
+    except ValueError:  # nothing so far out is allowed
+        return None
+    change: dict[str, Any] = {"high" if end == "upper" else "low": beyond}
+    return replace(dimension, **change)
+
+
+@dataclass(frozen=True)
+class Untried:
+    """Values of a dial with which no trial was trained to its last epoch."""
+
+    name: str
+    values: tuple[str, ...]
+    begun: int  # trials that had them and ended early
+
+
+def untried(history: History) -> list[Untried]:
+    """Choices, and quarters of ranges, that no complete trial had; nothing before one is complete.
+
+    A range is judged only when enough complete trials could have fallen into every quarter.
+    """
+    complete = [record for record in history.records.values() if record.state == "complete"]
+    if not complete:
+        return []
+    found = []
+    for dimension in history.space.dimensions:
+        ended = [record for record in complete if has(record, dimension)]
+        begun = [r for r in history.records.values() if r not in ended and has(r, dimension)]
+        if isinstance(dimension, ChoiceDimension):
+            missing: Collection[Any] = [
+                value
+                for value in dimension.choices
+                if all(record.config[dimension.name] != value for record in ended)
+            ]
+            if missing:
+                early = sum(record.config[dimension.name] in missing for record in begun)
+                found.append(Untried(dimension.name, tuple(map(word, missing)), early))
+        elif len(ended) >= LEAST_FOR_PARTS and dimension.low < dimension.high:
+            parts = {_part(dimension, r.config[dimension.name]) for r in ended}
+            empty = [part for part in range(PARTS) if part not in parts and _holds(dimension, part)]
+            if empty:
+                early = sum(_part(dimension, r.config[dimension.name]) in empty for r in begun)
+                ranges = tuple(_range_text(dimension, run) for run in _runs(empty))
+                found.append(Untried(dimension.name, ranges, early))
+    return found
+
+
+def word(value: Any) -> str:
+    """A choice as a space file writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+def _part(dimension: FloatDimension | IntDimension, value: float) -> int:
+    return min(PARTS - 1, int(place(dimension, value) * PARTS))
+
+
+def _holds(dimension: FloatDimension | IntDimension, part: int) -> bool:
+    """Whether any value on the dimension's grid lies in a part; four sizes are four values."""
+    if dimension.step is None:
+        return True
+    steps = round((dimension.high - dimension.low) / dimension.step)
+    values = (dimension.low + k * dimension.step for k in range(steps + 1))
+    return any(_part(dimension, min(value, dimension.high)) == part for value in values)
+
+
+def _runs(parts: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbouring parts together: [0, 1, 3] becomes (0, 1), (3, 3)."""
+    runs: list[tuple[int, int]] = []
+    for part in parts:
+        if runs and runs[-1][1] == part - 1:
+            runs[-1] = (runs[-1][0], part)
+        else:
+            runs.append((part, part))
+    return runs
+
+
+def _range_text(dimension: FloatDimension | IntDimension, run: tuple[int, int]) -> str:
+    low, high = (_value(dimension, share) for share in (run[0] / PARTS, (run[1] + 1) / PARTS))
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _value(dimension: FloatDimension | IntDimension, share: float) -> float:
+    low, high = float(dimension.low), float(dimension.high)
+    return low * (high / low) ** share if dimension.log else low + share * (high - low)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the trials of one state took."""
+
+    state: str
+    trials: int
+    epochs: int
+    training_s: float
+
+
+def costs(records: Iterable[TrialRecord]) -> list[Cost]:
+    """Epochs and seconds of training by state, in the order of the states."""
+    grouped: dict[str, list[TrialRecord]] = {state: [] for state in STATES}
+    for record in records:
+        grouped[record.state].append(record)
+    return [
+        Cost(state, len(group), sum(r.epoch for r in group), sum(r.training_s for r in group))
+        for state, group in grouped.items()
+        if group
+    ]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Trials that ended without being of use, for one reason."""
+
+    state: str
+    reason: str
+    trials: tuple[int, ...]
+
+
+def failures(records: Iterable[TrialRecord]) -> list[Failure]:
+    """Trials that are neither complete, stopped, running nor to be resumed, most frequent first."""
+    of_use = ("complete", "stopped", "running", "interrupted")
+    grouped: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        if record.state not in of_use:
+            grouped.setdefault((record.state, record.reason or ""), []).append(record.number)
+    found = [Failure(state, why, tuple(sorted(t))) for (state, why), t in grouped.items()]
+    return sorted(found, key=lambda failure: (-len(failure.trials), failure.trials))
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The best objective by two dials: values of each, and (row, column) -> (best, trials)."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    best: Mapping[tuple[int, int], tuple[float, int]]
+
+
+MOST_COLUMNS = 9  # more distinct values of a range are put together
+
+
+def fields(history: History, row: str, column: str) -> Fields | None:
+    """The best objective for each pair of a choice and a part of a range; None if not searched."""
+    by_name = {dimension.name: dimension for dimension in history.space.dimensions}
+    rows, columns = by_name.get(row), by_name.get(column)
+    if not isinstance(rows, ChoiceDimension) or columns is None:
+        return None
+    if isinstance(columns, ChoiceDimension):
+        return None
+    steps = round((columns.high - columns.low) / columns.step) if columns.step else MOST_COLUMNS
+    many = steps + 1 > MOST_COLUMNS
+    edges = [_value(columns, part / PARTS / 2) for part in range(2 * PARTS + 1)]
+    names = (
+        tuple(f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges))
+        if many
+        else tuple(f"{columns.low + k * (columns.step or 0):.4g}" for k in range(steps + 1))
+    )
+    better = best_of(history.space.objective.mode)
+    objective = history.space.objective
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for record in history.ranked:
+        if not has(record, rows) or not has(record, columns):
+            continue
+        value = record.config[column]
+        at = (
+            min(len(names) - 1, int(place(columns, value) * len(names)))
+            if many
+            else round((value - columns.low) / (columns.step or 1))
+        )
+        key = (rows.choices.index(record.config[row]), at)
+        measured = best_epoch(record, objective.metric, objective.mode)
+        assert measured is not None  # ranked trials have measured
+        before, trials = best.get(key, (measured[objective.metric], 0))
+        best[key] = (better(before, measured[objective.metric]), trials + 1)
+    return Fields(tuple(map(word, rows.choices)), names, best) if best else None
