@@ -31,7 +31,7 @@ MINIMUM_RESOLUTION_PX: dict[str, int] = {
     "hani": 36,
     "chopra": 46,
     "custom": 36,
-    "deepid": 31,
+    "deepid": 44,
     "deepid2": 31,
     "resnet": 16,
 }

@@ -36,14 +36,20 @@ class TrialResources:
     gpus_per_worker: float = 0.0
 
 
-def prepare_environment() -> None:
-    """Make Ray quiet and guarded; a variable that the person has set stays."""
+def prepare_environment(address: str | None = None) -> None:
+    """Make Ray quiet and guarded; a variable that the person has set stays.
+
+    A cluster at `address`, or RAY_ADDRESS, has a token already, which Ray finds where it lies.
+    """
+    starts_here = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+    if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
+    own_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if starts_here and os.environ["RAY_AUTH_MODE"] == "token" and not own_token:
         # A token for this cluster alone: in the environment of its processes, never on disk.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def connect(address: str | None, resources: TrialResources, *, verbose: bool) -> None:

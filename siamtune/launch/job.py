@@ -17,6 +17,8 @@ class DataSpec:
     data_home: str | None = None
     landmarks: str | None = None  # dlib's 68-point predictor, for the crop style `trees`
     split_seed: int = 0
+    protocol: str = "identity-holdout"
+    fold: int = 1
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class TrialJob:
     metric: str
     mode: Literal["max", "min"]
     threads: int = 1
+    recorded_epochs: int = 0  # of an earlier life of this trial; later ones are told again
 
     @property
     def folder(self) -> Path:

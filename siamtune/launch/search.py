@@ -83,7 +83,7 @@ def run_search(
         ClusterError: the cluster cannot hold one trial.
     """
     began = time.monotonic()
-    prepare_environment()
+    prepare_environment(options.address)
     from ray import tune
 
     from siamtune.launch.searcher import (
@@ -105,7 +105,7 @@ def run_search(
     study = open_study(run.journal_path, space)
     recorder = Recorder(run.trials_path)
 
-    def plain_job(proposal: Proposal) -> dict[str, Any]:
+    def plain_job(proposal: Proposal, recorded_epochs: int) -> dict[str, Any]:
         job = TrialJob(
             number=proposal.number,
             config={**DEFAULTS, **proposal.config},
@@ -115,6 +115,7 @@ def run_search(
             metric=space.objective.metric,
             mode=space.objective.mode,
             threads=max(1, int(options.resources.cpus_per_worker)),
+            recorded_epochs=recorded_epochs,
         )
         return {"job": to_plain(job), "size": asdict(options.resources)}
 

@@ -29,7 +29,8 @@ class Driver:
     space: Space
     recorder: Recorder
     trials: int  # to be started in all, this time and before
-    plain_job: Callable[[Proposal], dict[str, Any]]  # what a slot's config holds for a trial
+    # What a slot's config holds for a trial, of which so many epochs are recorded already.
+    plain_job: Callable[[Proposal, int], dict[str, Any]]
     listen: Callable[[TrialRecord], None]
     facts: dict[str, Any] = field(default_factory=dict)
     deadline: float | None = None  # time.monotonic(); no trial starts or goes on after it
@@ -53,8 +54,9 @@ class Driver:
             proposal = studies.propose(self.study, self.space, self._reject)
         self._numbers[tune_id] = proposal.number
         self._running.add(proposal.number)
-        self.listen(self.recorder.started(proposal.number, proposal.suggested, self.facts))
-        return self.plain_job(proposal)
+        record = self.recorder.started(proposal.number, proposal.suggested, self.facts)
+        self.listen(record)
+        return self.plain_job(proposal, record.epoch)
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """Record an epoch; one that is recorded already stays as it is."""

@@ -7,8 +7,9 @@ Whatever goes wrong becomes the last result it yields, so the process lives on f
 import gc
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from typing import Any
 import torch
 
 from siamtune.config import DataConfig, trial_config
+from siamtune.data.decode import decode
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
 from siamtune.errors import CheckpointError, SiamtuneError, TrialCollapsed
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
-from siamtune.training.checkpoint import read_checkpoint
+from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.trainer import epochs
+from siamtune.verification.protocols import Fold, collection, protocol_folds
 
 
 @lru_cache(maxsize=1)
@@ -39,12 +42,30 @@ def prepare_faces(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Faces:
     """The faces of a trial, from this node's cache or made and put there."""
+    # The split of identity-holdout needs no more than the seed.
+    fold = None
+    if data.protocol != "identity-holdout":
+        fold = data_folds(data, progress)[data.fold - 1]
     return prepare(
-        _source(data),
+        _source(replace(data, fold=1)),
         config,
         split_seed=data.split_seed,
+        split=fold.split if fold else None,
         landmarks=Path(data.landmarks) if data.landmarks else None,
         progress=progress,
+    )
+
+
+def data_folds(
+    data: DataSpec, progress: Callable[[str, int, int], None] | None = None
+) -> tuple[Fold, ...]:
+    """All folds of the protocol that a trial's data name."""
+    source = _source(replace(data, fold=1))
+    return protocol_folds(
+        data.protocol,
+        collection(source, decode(source, progress=progress)),
+        seed=data.split_seed,
+        data_home=Path(data.data_home) if data.data_home else None,
     )
 
 
@@ -61,31 +82,33 @@ def run_trial(job: TrialJob, device: torch.device | None = None) -> Iterator[dic
         config = trial_config(dict(job.config))
         faces = prepare_faces(job.data, config.data)
         last, best = job.folder / LAST, job.folder / BEST
-        resume_from = last if _readable(last) else None
-        best_value = _value(best, job.metric) if resume_from else None
+        before = _readable(last)
+        history = before.facts["progress"]["history"] if before else []
         if rank() == 0:
-            first_epoch = int(_progress(resume_from)) + 1 if resume_from else 1
             board = TrialBoard(
-                job.tensorboard, job.hparams, config=job.config, first_epoch=first_epoch
+                job.tensorboard, job.hparams, config=job.config, first_epoch=job.recorded_epochs + 1
             )
+        # What was trained before the trial was interrupted, but never heard of.
+        for metrics in history[job.recorded_epochs :]:
+            if board is not None:
+                board.epoch(metrics)
+            state = "complete" if metrics["epoch"] >= config.epochs else state
+            yield _result(metrics, state)
+        value = max if job.mode == "max" else min
+        best_value = value((metrics[job.metric] for metrics in history), default=None)
+        resume_from = last if before else None
         with closing(epochs(config, faces, resume_from=resume_from, device=device)) as trained:
             for epoch in trained:
                 metrics = epoch.metrics
-                if rank() == 0:
-                    assert board is not None
+                if board is not None:
                     epoch.save(last)
-                    value = metrics[job.metric]
-                    if best_value is None or (
-                        value > best_value if job.mode == "max" else value < best_value
-                    ):
-                        best_value = value
+                    if best_value is None or value(metrics[job.metric], best_value) != best_value:
+                        best_value = metrics[job.metric]
                         _link(last, best)
                     board.epoch(metrics)
-                finished = metrics["epoch"] >= config.epochs
-                if finished:
-                    state = "complete"
-                yield {"metrics": metrics} | ({"state": state} if finished else {})
-        if resume_from and state != "complete":  # killed between its last epoch and its last word
+                state = "complete" if metrics["epoch"] >= config.epochs else state
+                yield _result(metrics, state)
+        if state != "complete":  # all was told but the end
             state = "complete"
             yield {"state": state}
     except Exception as error:
@@ -122,19 +145,13 @@ def _link(existing: Path, name: Path) -> None:
     unfinished.replace(name)
 
 
-def _readable(path: Path) -> bool:
-    if not path.exists():
-        return False
+def _result(metrics: Mapping[str, float], state: State) -> dict[str, Any]:
+    return {"metrics": metrics} | ({"state": state} if state == "complete" else {})
+
+
+def _readable(path: Path) -> Checkpoint | None:
+    """The checkpoint at a path; None if there is none, or half of one: the trial starts anew."""
     try:
-        read_checkpoint(path)
+        return read_checkpoint(path)
     except CheckpointError:
-        return False  # cut short: the trial starts anew
-    return True
-
-
-def _progress(path: Path) -> int:
-    return int(read_checkpoint(path).facts["progress"]["epoch"])
-
-
-def _value(path: Path, metric: str) -> float | None:
-    return float(read_checkpoint(path).facts["metrics"][metric]) if _readable(path) else None
+        return None

@@ -6,6 +6,7 @@ identification-verification" (DeepID2).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamtune.config import ModelConfig
@@ -15,6 +16,10 @@ from siamtune.models.locally_connected import LocallyConnected2d
 from siamtune.models.width import widened
 
 
+# Height of DeepID's pictures (39 x 31) in that of DeepID2's (55 x 47).
+DEEPID_SHARE = 39 / 55
+
+
 class DeepID(nn.Module):
     """Pictures `(B, C, R, R)` to `(B, embedding_size)`, R >= 31.
 
@@ -22,8 +27,8 @@ class DeepID(nn.Module):
     embedding (160 rectified features in the papers, linear here) sees what both of them found:
     the skip past the fourth saves what its bottleneck would lose.
 
-    DeepID2 keeps these layers. What it changed lies elsewhere: its pictures (55 x 47 in colour
-    instead of 39 x 31) and its loss, which joined verification to identification.
+    DeepID2 keeps these layers. What it changed lies elsewhere: its larger pictures, see `deepid`,
+    and its loss, which joined verification to identification.
     """
 
     def __init__(self, config: ModelConfig, channels: int, resolution_px: int) -> None:
@@ -53,3 +58,25 @@ class DeepID(nn.Module):
         pool3 = self.lower(images)
         conv4 = self.upper(pool3)
         return self.embedding(self.dropout(torch.cat([pool3.flatten(1), conv4.flatten(1)], 1)))
+
+
+class Reduced(nn.Module):
+    """Pictures `(B, C, R, R)` to `(B, C, side_px, side_px)`, each new pixel a mean of its area."""
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.side_px = side_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.interpolate(images, (self.side_px, self.side_px), mode="area")
+
+
+def deepid(config: ModelConfig, channels: int, resolution_px: int) -> nn.Module:
+    """DeepID: the pictures of DeepID2, reduced by as much as the papers' differ; R >= 44."""
+    side_px = round(resolution_px * DEEPID_SHARE)
+    return nn.Sequential(Reduced(side_px), DeepID(config, channels, side_px))
+
+
+def deepid2(config: ModelConfig, channels: int, resolution_px: int) -> nn.Module:
+    """DeepID2: the same layers on the whole picture; R >= 31."""
+    return DeepID(config, channels, resolution_px)

@@ -13,7 +13,7 @@ from siamtune.config import (
 from siamtune.errors import ConfigError
 from siamtune.models.chopra import chopra
 from siamtune.models.custom import custom
-from siamtune.models.deepid import DeepID
+from siamtune.models.deepid import deepid, deepid2
 from siamtune.models.hani import hani
 from siamtune.models.resnet import resnet
 from siamtune.models.spatial_transformer import SpatialTransformer
@@ -24,8 +24,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "hani": hani,
     "chopra": chopra,
     "custom": custom,
-    "deepid": DeepID,
-    "deepid2": DeepID,
+    "deepid": deepid,
+    "deepid2": deepid2,
     "resnet": resnet,
 }
 

@@ -9,7 +9,7 @@ of the numbers, whether to write a checkpoint, and whether to go on. It finds ot
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -57,6 +57,7 @@ class Progress:
     epoch: int = 0
     lr_scale: float = 1.0
     previous_loss: float | None = None
+    history: list[Metrics] = field(default_factory=list)  # of the epochs so far
 
 
 def train(
@@ -152,6 +153,7 @@ def epochs(
             "seconds": ended - started,
             "evaluation_s": ended - trained,
         }
+        progress.history.append(metrics)
 
         def save(
             path: Path,

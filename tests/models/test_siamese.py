@@ -65,13 +65,23 @@ def test_deepid_has_the_parameters_of_its_layers() -> None:
     locally_shared = 2 * 2 * 60 * (40 * 9 + 1)  # 4 x 4 pixels, four regions
     unshared = 1 * 80 * (60 * 4 + 1)
     skip = 160 * (60 * 2 * 2 + 80 * 1 * 1 + 1)
-    for architecture in ("deepid", "deepid2"):
-        network = build(architecture, resolution_px=31, embedding_size=160)
+    for architecture, resolution_px in (("deepid", 44), ("deepid2", 31)):
+        network = build(architecture, resolution_px=resolution_px, embedding_size=160)
         assert parameter_count(network) == convolutions + locally_shared + unshared + skip
 
 
+def test_deepid_sees_its_picture_reduced_as_the_papers_pictures_differ() -> None:
+    torch.manual_seed(0)
+    whole = build("deepid", resolution_px=110, unit_length=False)
+    torch.manual_seed(0)
+    small = build("deepid2", resolution_px=78, unit_length=False)
+    images = pictures(2, 1, 110)
+    reduced = torch.nn.functional.interpolate(images, (78, 78), mode="area")
+    assert torch.allclose(whole(images), small(reduced), atol=1e-5)
+
+
 def test_the_embedding_of_deepid_sees_both_upper_layers() -> None:
-    network = build("deepid", unit_length=False).architecture
+    network = build("deepid2", unit_length=False).architecture
     images = pictures(2, 1, 64)
     whole = network(images)
     with torch.no_grad():
