@@ -1,4 +1,4 @@
-"""The faults siamtune tells a person about, each with the exit code of the command that meets it."""
+"""The faults that siamtune tells a person about, each with its command's exit code."""
 
 
 class SiamtuneError(Exception):
@@ -48,4 +48,4 @@ class ClusterError(SiamtuneError):
 
 
 class TrialCollapsed(SiamtuneError):
-    """A training run that can no longer improve: its loss is not finite or all embeddings are equal."""
+    """A training that can no longer improve: loss not finite, or all embeddings equal."""

@@ -1,5 +1,6 @@
 """The machines: join the Ray cluster there is or start one here, quietly, behind a token."""
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def connect(address: str | None, resources: TrialResources, *, verbose: bool) ->
             # The dashboard's state service is what frees a dead group's resources.
             include_dashboard=resources.workers > 1 if address == "local" else None,
             log_to_driver=verbose,
-            logging_level="info" if verbose else "error",
+            logging_level=logging.INFO if verbose else logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(

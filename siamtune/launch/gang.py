@@ -8,7 +8,7 @@ import json
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
@@ -60,11 +60,13 @@ class Gang:
                 use_gpu=size.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[call-arg]  # Ray's types are those of Train V1
                 name="gang",
                 storage_path=self._storage.name,
                 # A dead group is rebuilt by its slot, which knows the trial; never by Train.
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                failure_config=FailureConfig(  # type: ignore[call-arg]
+                    max_failures=0, controller_failure_limit=0
+                ),
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
@@ -72,7 +74,7 @@ class Gang:
         self._fit.start()
         self._connection = self._accept()
 
-    def run(self, job: TrialJob) -> Iterator[dict[str, Any]]:
+    def run(self, job: TrialJob) -> Generator[dict[str, Any], None, None]:
         """Results of one trial, one an epoch; closing the iterator stops the trial.
 
         Raises:
@@ -153,10 +155,12 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
 
     def receive() -> dict[str, Any]:
-        message = [None if connection is None else json.loads(connection.recv_bytes())]
+        message: list[Any] = [None]
+        if connection is not None:
+            message = [json.loads(connection.recv_bytes())]
         if dist.is_initialized():
             dist.broadcast_object_list(message, src=0)
-        return message[0]
+        return dict(message[0])
 
     def send(message: dict[str, Any]) -> None:
         if connection is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 # A trial's checkpoints in its folder: after every epoch, and after its best one.
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -29,7 +29,7 @@ class TrialJob:
     run_folder: str
     data: DataSpec
     metric: str
-    mode: Literal["max", "min"]
+    mode: str  # max or min
     threads: int = 1
     recorded_epochs: int = 0  # of an earlier life of this trial; later ones are told again
 

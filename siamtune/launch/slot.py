@@ -4,7 +4,7 @@ Starting an actor and importing torch costs five seconds; handing the next confi
 one costs milliseconds. With one worker the slot trains by itself, with several it owns a gang.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 from ray import tune
@@ -19,7 +19,7 @@ class Slot(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._gang: Gang | None = None
-        self._results: Iterator[dict[str, Any]] | None = None
+        self._results: Generator[dict[str, Any], None, None] | None = None
         self._take(config)
 
     def step(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Slot(tune.Trainable):
         self._job = from_plain(config["job"])
         self._size = GangSize(**config["size"])
 
-    def _start(self, job: TrialJob) -> Iterator[dict[str, Any]]:
+    def _start(self, job: TrialJob) -> Generator[dict[str, Any], None, None]:
         if self._size.workers == 1:
             return run_trial(job)
         if self._gang is None:
@@ -54,7 +54,7 @@ class Slot(tune.Trainable):
 
     def _stop_trial(self) -> None:
         results, self._results = self._results, None
-        if isinstance(results, Generator):
+        if results is not None:
             try:
                 results.close()
             except GangDied:

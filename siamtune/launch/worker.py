@@ -7,7 +7,7 @@ Whatever goes wrong becomes the last result it yields, so the process lives on f
 import gc
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
@@ -69,7 +69,9 @@ def data_folds(
     )
 
 
-def run_trial(job: TrialJob, device: torch.device | None = None) -> Iterator[dict[str, Any]]:
+def run_trial(
+    job: TrialJob, device: torch.device | None = None
+) -> Generator[dict[str, Any], None, None]:
     """Yield one result an epoch; the last has "state" and, if it is not "complete", "reason".
 
     Closing the iterator stops the trial after the epoch that it yielded last. Interrupted trials go

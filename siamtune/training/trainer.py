@@ -8,7 +8,7 @@ of the numbers, whether to write a checkpoint, and whether to go on. It finds ot
 # B pictures in a batch · C channels · R resolution · D embedding size
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -88,7 +88,7 @@ def epochs(
     *,
     resume_from: Path | None = None,
     device: torch.device | None = None,
-) -> Iterator[Epoch]:
+) -> Generator[Epoch, None, None]:
     """Train and yield after every epoch, on every rank alike; close the iterator to stop.
 
     Equal seeds give equal numbers: all that is random in an epoch is drawn from (seed, epoch), so a

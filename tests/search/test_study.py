@@ -32,7 +32,9 @@ space:
 ASHA = "asha: {min_epochs: 1, eta: 3}"
 
 
-def a_space(tmp_path: Path, scheduler: str = ASHA, sampler: str = "tpe", text: str = SPACE) -> Space:
+def a_space(
+    tmp_path: Path, scheduler: str = ASHA, sampler: str = "tpe", text: str = SPACE
+) -> Space:
     path = tmp_path / "space.yaml"
     path.write_text(text.replace("SCHEDULER", scheduler).replace("SAMPLER", sampler))
     return load_space(str(path))

@@ -105,7 +105,8 @@ def test_the_metrics_are_those_of_scikit_learn_on_validation_people(
     people = tiny_faces.split.validation
     validation = np.flatnonzero(np.isin(tiny_faces.identities, people))
     pairs = verification_pairs(validation, tiny_faces.identities, seed=0)
-    scores = [float(a @ b) - 1 for a, b in zip(embeddings[pairs.left], embeddings[pairs.right])]
+    left, right = embeddings[pairs.left], embeddings[pairs.right]
+    scores = [float(a @ b) - 1 for a, b in zip(left, right, strict=True)]
     assert epoch.metrics["val/auc"] == pytest.approx(roc_auc_score(pairs.same, scores))
     accepted = np.array(scores) >= epoch.metrics["threshold"] - 1e-6
     assert epoch.metrics["val/f1"] == pytest.approx(f1_score(pairs.same, accepted))
@@ -145,9 +146,14 @@ def test_every_kind_of_loss_trains_under_both_samplings(tiny_faces: Faces, loss:
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial(tiny_faces: Faces) -> None:
-    config = tiny_config(optim__name="sgd", optim__lr=10.0, loss__name="hadsell",
-                         loss__distance="l2", model__unit_length=False, model__architecture="resnet",
-                         epochs=30)  # fmt: skip
+    config = tiny_config(
+        optim__name="sgd",
+        optim__lr=10.0,
+        loss__name="hadsell",
+        loss__distance="l2",
+        model__unit_length=False,
+        epochs=30,
+    )
     with pytest.raises(TrialCollapsed):
         run(config, tiny_faces)
 
