@@ -67,11 +67,11 @@ class Frame:
     x: Axis
     y: NumberAxis
     width: float = 340
-    height: float = 230
+    height: float = 232
     left: float = 54
     right: float = 14
     top: float = 12
-    bottom: float = 44
+    bottom: float = 50
 
     def px(self, value: float | str) -> float:
         share = self.x.at(value)  # type: ignore[arg-type]  # an axis is given its own values
@@ -148,11 +148,12 @@ def axes(frame: Frame) -> str:
             )
         down = 12 if crowded and at % 2 else 0
         most = int(room * (2 if crowded else 1) / LETTER)
-        parts.append(text(x, bottom + 15 + down, shortened(tick, max(3, most)), "tick middle"))
+        parts.append(text(x, bottom + 17 + down, shortened(tick, max(3, most)), "tick middle"))
     parts.append(
         f'<line class="axis" x1="{left:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>'
     )
-    parts.append(text((left + right) / 2, frame.height - 4, frame.x.label, "label middle"))
+    under = bottom + (44 if crowded else 34)
+    parts.append(text((left + right) / 2, under, frame.x.label, "label middle"))
     parts.append(
         f'<g transform="translate(12 {(frame.top + bottom) / 2:g}) rotate(-90)">'
         f"{text(0, 0, frame.y.label, 'label middle')}</g>"
@@ -202,7 +203,8 @@ def heat_map(
     says: str,
 ) -> str:
     """A grid of cells by (row, column); where there is none, nothing was measured."""
-    size, high, top = 62.0, 44.0, 4.0
+    high, top = 44.0, 4.0
+    size = max(62.0, max(len(name) for name in columns) * LETTER + 10)
     left = 26 + max(40.0, max(len(name) for name in rows) * LETTER + 8)
     bottom = top + len(rows) * high
     width = left + len(columns) * size + 4

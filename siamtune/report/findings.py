@@ -23,7 +23,7 @@ LEAST_AMONG_BEST = 5
 # With few trials PED-ANOVA finds importance in noise; so much of it shuffled values show too.
 SHUFFLES, CHANCE = 20, 0.05
 # Of the complete trials, the best that are looked at for bounds, and how near a bound is "on" it.
-BEST_SHARE, BEST_LEAST, BEST_MOST = 0.25, 4, 10
+BEST_SHARE, LEAST_FOR_BOUNDS, BEST_MOST = 0.25, 4, 10
 NEAR_BOUND = 0.1
 MOST_ON_BOUND = 0.6
 # A range is cut into so many parts when it is asked what was never tried to the end.
@@ -150,13 +150,13 @@ def on_bounds(history: History) -> list[OnBound]:
     """Dials with most of the best complete trials within a tenth of the range of one bound."""
     complete = [record for record in history.ranked if record.state == "complete"]
     share = math.ceil(len(complete) * BEST_SHARE)
-    best = complete[: min(BEST_MOST, max(BEST_LEAST, share))]
+    best = complete[: min(BEST_MOST, max(LEAST_FOR_BOUNDS, share))]
     found = []
     for dimension in history.space.dimensions:
         if isinstance(dimension, ChoiceDimension) or dimension.low == dimension.high:
             continue
         places = [place(dimension, r.config[dimension.name]) for r in best if has(r, dimension)]
-        if len(places) < BEST_LEAST:
+        if len(places) < LEAST_FOR_BOUNDS:
             continue
         for end, bound, count in (
             ("lower", dimension.low, sum(p <= NEAR_BOUND for p in places)),
@@ -209,7 +209,7 @@ class Untried:
 
     name: str
     values: tuple[str, ...]
-    begun: int  # trials that had them and ended early
+    begun: int  # trials that had them and were not complete
 
 
 def untried(history: History) -> list[Untried]:
@@ -335,7 +335,7 @@ class Fields:
     best: Mapping[tuple[int, int], tuple[float, int]]
 
 
-MOST_COLUMNS = 9  # more distinct values of a range are put together
+MOST_COLUMNS = 14  # more distinct values of a range are put together
 
 
 def fields(history: History, row: str, column: str) -> Fields | None:

@@ -28,6 +28,7 @@ from siamtune.report.charts import (
     parallel,
 )
 from siamtune.report.findings import (
+    LEAST_FOR_BOUNDS,
     Importance,
     costs,
     failures,
@@ -56,6 +57,11 @@ from siamtune.search.records import TrialRecord, best_epoch
 
 ROWS = 15  # of the leaderboard; the table of all trials stands below it
 MOST_COLUMNS = 7  # of the parallel coordinates, beside the objective
+LEAST_SHARE = 0.01  # of importance, to be drawn
+PANELS = 12  # dials that are drawn at once; the others fold away
+# Trials that were stopped after an epoch or two lie far below: where enough are complete, the
+# objective's axis reaches this share of their range below the worst of them.
+BELOW_COMPLETE, LEAST_COMPLETE = 0.5, 8
 JITTER = 0.6  # of the room of a choice; points on one another cannot be counted
 GOLDEN = 0.6180339887
 SYMBOLS_TOLD = 12  # trials that are named behind a reason
@@ -211,9 +217,13 @@ def _header(history: History, written: datetime) -> str:
         ("command", f"<code>siamtune {_text(' '.join(map(str, facts.get('command', []))))}</code>"),
     ]
     caution = (
-        "<p class='why'>Every number is of validation people, whom no training saw. The best of "
-        "many trials was chosen by these numbers and is a little too good; the test people, whom "
-        "the search never opened, tell by how much.</p>"
+        ""
+        if winner is None
+        else (
+            "<p class='why'>Every number is of validation people, whom no training saw. The best of "
+            "many trials was chosen by these numbers and is a little too good; the test people, whom "
+            "the search never opened, tell by how much.</p>"
+        )
     )
     return (
         f"<h1>{_text(history.run.name)}</h1><p class='soft'>{standing}</p>"
@@ -245,12 +255,18 @@ def _advice(history: History) -> str:
             way = "upwards" if bound.end == "upper" else "downwards"
             advice += f"Widen it {way}: <code>{_text(described(bound.wider))}</code>."
         items.append(f"<li>{advice}</li>")
-    widen = (
-        "<p class='why'>Where the best trials sit on the edge of a range, better ones may lie "
-        f"beyond it.</p><ul>{''.join(items)}</ul>"
-        if items
-        else "<p>The best complete trials crowd at no bound of a range: nothing to widen.</p>"
-    )
+    if complete < LEAST_FOR_BOUNDS:
+        widen = (
+            f"<p>Too early to say: {LEAST_FOR_BOUNDS} trials or more must be complete, "
+            f"but {complete} are.</p>"
+        )
+    elif items:
+        widen = (
+            "<p class='why'>Where the best trials sit on the edge of a range, better ones may lie "
+            f"beyond it.</p><ul>{''.join(items)}</ul>"
+        )
+    else:
+        widen = "<p>The best complete trials crowd at no bound of a range: nothing to widen.</p>"
     rows = [
         f"<tr><td>{_text(gap.name)}</td>"
         f'<td class="text">{", ".join(f"<code>{_text(value)}</code>" for value in gap.values)}</td>'
@@ -261,7 +277,7 @@ def _advice(history: History) -> str:
         return _panel(
             f"<h3>Ranges</h3>{widen}<h3>Choices</h3><p>Every one was tried to the end.</p>"
         )
-    gaps = _table(["dial", "never tried to the end", "trials that ended early"], rows, [2])
+    gaps = _table(["dial", "never tried to the end", "trials that began with it"], rows, [2])
     return _panel(f"<h3>Ranges</h3>{widen}") + _panel(
         "<h3>Gaps</h3><p class='why'>No trial with these values was trained to its last epoch: "
         "they were judged early, or not at all.</p>" + gaps
@@ -271,8 +287,8 @@ def _advice(history: History) -> str:
 def _leaderboard(history: History) -> str:
     order, space = history.ranked, history.space
     if not order:
-        problem = "No trial has measured anything yet."
-        if history.records and all(r.state not in ("running",) for r in history.records.values()):
+        problem = "No trial has ended yet."
+        if history.records and all(r.state != "running" for r in history.records.values()):
             problem = "No trial got as far as a measurement; why is told below."
         return f"<p>{problem}</p>"
     metrics, dials = metric_columns(space.objective), dial_columns(space.dimensions)
@@ -385,12 +401,15 @@ def _importance(history: History, found: Importance) -> str:
         f'style="width:{max(0.5, 100 * share / most):.1f}%"></span></div>'
         f'<div class="share">{100 * share:.0f}%</div>'
         for name, share in found.shares.items()
+        if share >= LEAST_SHARE
     )
+    without = sum(share < LEAST_SHARE for share in found.shares.values())
+    rest = f"<p class='why'>{without} other dials: less than 1% each.</p>" if without else ""
     return (
         f"<p class='why'>What sets the best of {found.trials} trials apart from all of them, at "
         f"their best up to epoch {found.epoch} (which half of the trials reached): Optuna's "
         "PED-ANOVA, shares of the whole. Pale bars are no longer than shuffled numbers give: with "
-        "so few trials they say nothing.</p>" + _panel(f'<div class="shares">{rows}</div>')
+        "so few trials they say nothing.</p>" + _panel(f'<div class="shares">{rows}</div>{rest}')
     )
 
 
@@ -411,18 +430,21 @@ def _slices(history: History, found: Importance) -> str:
     if not order or not history.space.dimensions:
         return ""
     values = {record.number: _measured(history, record)[metric] for record in order}
-    y = NumberAxis(metric_name(metric), *padded(list(values.values()), 0.06))
+    y = _objective_axis(history, values)
     panels = []
     for dimension in _dimensions(history, found):
         active = [record for record in order if dimension.name in record.config]
+        if not active:
+            continue
         log = " (log)" if getattr(dimension, "log", False) else ""
         frame = Frame(_axis(dimension, dimension.name + log), y)
         marks = [axes(frame)]
         for record in reversed(active):  # the best on top
             look = "best" if record is order[0] else _state_class(record.state)
-            x = _across(frame, dimension, record)
+            up = min(max(values[record.number], y.low), y.high)
+            look += "" if up == values[record.number] else " edge"
             marks.append(
-                dot(x, frame.py(values[record.number]), look, key=str(record.number),
+                dot(_across(frame, dimension, record), frame.py(up), look, key=str(record.number),
                     says=_brief(history, record), radius=5 if look == "best" else 3.5)
             )  # fmt: skip
         says = f"{metric_name(metric)} over {dimension.name}, {len(active)} trials"
@@ -431,12 +453,34 @@ def _slices(history: History, found: Importance) -> str:
         )
         note = f"<p class='why'>only with {_text(when)}</p>" if when else ""
         panels.append(_panel(drawing(frame.width, frame.height, marks, says) + note))
+    out = sum(not y.low <= value <= y.high for value in values.values())
+    clipped = f" {out} points beyond the axis lie on its edge." if out else ""
+    rest = len(panels) - PANELS
+    folded = (
+        f"<details><summary>Show {rest} more dials</summary>"
+        f'<div class="grid2">{"".join(panels[PANELS:])}</div></details>'
+        if rest > 0
+        else ""
+    )
     return (
         "<p class='why'>The best epoch of each trial over each dial, dials that matter first. "
-        "Hollow points were stopped early and might have risen. Touch a point to see the trial "
-        "everywhere.</p>"
-        f'{_legend(history, "dot")}<div class="grid2">{"".join(panels)}</div>'
+        f"Hollow points were stopped early and might have risen.{clipped} Touch a point to see "
+        "the trial everywhere.</p>"
+        f'{_legend(history, "dot")}<div class="grid2">{"".join(panels[:PANELS])}</div>{folded}'
     )
+
+
+def _objective_axis(history: History, values: Mapping[int, float]) -> NumberAxis:
+    objective = history.space.objective
+    ends = [v for number, v in values.items() if history.records[number].state == "complete"]
+    low, high = padded(list(values.values()), 0.06)
+    if len(ends) >= LEAST_COMPLETE:
+        room = BELOW_COMPLETE * (max(ends) - min(ends))
+        if objective.mode == "max":
+            low = max(low, min(ends) - room)
+        else:
+            high = min(high, max(ends) + room)
+    return NumberAxis(metric_name(objective.metric), low, high)
 
 
 def _across(frame: Frame, dimension: Dimension, record: TrialRecord) -> float:
@@ -452,15 +496,15 @@ def _fields(history: History) -> str:
     found = fields(history, "data.normalization", "data.crop_factor")
     if found is None:
         return ""
-    values = [value for value, _ in found.best.values()]
-    low, high = min(values), max(values)
-    better_high = history.space.objective.mode == "max"
+    metric = history.space.objective.metric
+    measured = {record.number: _measured(history, record)[metric] for record in history.ranked}
+    scale = _objective_axis(history, measured)
+    name = metric_name(metric)
 
     def strength(value: float) -> float:
-        share = 1.0 if high == low else (value - low) / (high - low)
-        return share if better_high else 1 - share
+        share = min(max(scale.at(value), 0.0), 1.0)
+        return share if history.space.objective.mode == "max" else 1 - share
 
-    name = metric_name(history.space.objective.metric)
     cells = {
         (row, column): Cell(
             strength(value), f"{value:.3f}", f"of {trials}",
@@ -548,7 +592,7 @@ def _cost(history: History) -> str:
         f"<p class='why'>Seconds in training and evaluating, as the trials measured them; starting "
         f"and preparing are not in it. {saved}</p>"
         + _panel(
-            f'<div class="split">{split}</div>'
+            (f'<div class="split">{split}</div>' if split else "")
             + _table(["state", "trials", "epochs", "training", "share"], rows, numeric=range(1, 5))
         )
     )

@@ -1,0 +1,226 @@
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from siamtune.report.findings import (
+    LEAST_FOR_IMPORTANCE,
+    Cost,
+    Failure,
+    Untried,
+    costs,
+    failures,
+    fields,
+    importance,
+    on_bounds,
+    untried,
+)
+from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimension, IntDimension
+from siamtune.search.history import History
+from siamtune.search.records import TrialRecord
+from siamtune.search.runs import Run
+from siamtune.search.settings import Objective, StudySettings
+from siamtune.search.space import Space
+
+LR = FloatDimension("optim.lr", 1e-4, 1e-2, log=True)
+DROPOUT = FloatDimension("model.dropout", 0.0, 0.5)
+LOSS = ChoiceDimension("loss.name", ("triplet", "supcon", "arcface"))
+CROP = FloatDimension("data.crop_factor", 0.75, 1.5, step=0.25)
+NORMALIZATION = ChoiceDimension("data.normalization", ("minmax", "lcn"))
+
+
+def trial(
+    number: int, config: dict[str, Any], *values: float, state: Any = "complete", reason: str = ""
+) -> TrialRecord:
+    epochs = tuple(
+        {"epoch": at, "val/auc": value, "seconds": 2.0} for at, value in enumerate(values, start=1)
+    )
+    return TrialRecord(number, state, config, epochs, reason or None)
+
+
+def history(dimensions: tuple[Dimension, ...], *trials: TrialRecord, mode: str = "max") -> History:
+    space = Space(Objective("val/auc", mode), StudySettings(), {"epochs": 3}, (), dimensions)
+    return History(Run(Path("runs/faces")), {}, space, {t.number: t for t in trials})
+
+
+def test_importance_finds_the_dial_that_decides_and_not_the_one_that_does_nothing() -> None:
+    random = Random(1)
+    trials = []
+    for number in range(80):
+        lr, dropout = 10 ** random.uniform(-4, -2), random.uniform(0, 0.5)
+        value = 0.9 - abs(lr - 0.001) * 50 + random.gauss(0, 0.001)
+        trials.append(trial(number, {"optim.lr": lr, "model.dropout": dropout}, value))
+    found = importance(history((LR, DROPOUT), *trials))
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert list(found.shares)[0] == "optim.lr"
+    assert found.shares["optim.lr"] > 0.7
+    assert found.beyond_chance == {"optim.lr"}
+    assert (found.trials, found.epoch, found.problem) == (80, 1, "")
+
+
+def test_noise_is_hardly_ever_taken_for_importance() -> None:
+    random = Random(2)
+    wrong = 0
+    for _ in range(8):
+        trials = [
+            trial(n, {"optim.lr": 10 ** random.uniform(-4, -2)}, random.random()) for n in range(24)
+        ]
+        wrong += bool(importance(history((LR,), *trials)).beyond_chance)
+    assert wrong <= 2  # one of twenty is expected
+
+
+def test_importance_follows_the_direction_of_the_objective() -> None:
+    random = Random(3)
+    trials = []
+    for number in range(80):
+        # The lowest values all have one loss; the highest have either.
+        loss = random.choice(("triplet", "supcon"))
+        low = loss == "supcon" and random.random() < 0.3
+        value = random.uniform(0, 0.1) if low else random.uniform(0.2, 1)
+        trials.append(trial(number, {"loss.name": loss}, value))
+    assert "loss.name" in importance(history((LOSS,), *trials, mode="min")).beyond_chance
+    assert "loss.name" not in importance(history((LOSS,), *trials)).beyond_chance
+
+
+def test_few_trials_give_no_importance_and_say_how_many_there_are() -> None:
+    trials = [trial(n, {"optim.lr": 1e-3}, 0.5) for n in range(LEAST_FOR_IMPORTANCE - 1)]
+    found = importance(history((LR,), *trials))
+    assert not found.shares
+    assert "only 19" in found.problem
+
+
+def test_stopped_trials_are_compared_after_as_many_epochs_as_half_of_them_reached() -> None:
+    short = [trial(n, {"optim.lr": 1e-3}, 0.5, state="stopped") for n in range(10)]
+    middle = [trial(n, {"optim.lr": 1e-3}, 0.5, 0.6, state="stopped") for n in range(10, 35)]
+    long = [trial(n, {"optim.lr": 1e-3}, 0.5, 0.6, 0.7) for n in range(35, 40)]
+    found = importance(history((LR,), *short, *middle, *long))
+    assert (found.epoch, found.trials) == (2, 30)
+
+
+def test_a_dial_whose_best_trials_crowd_at_a_bound_is_to_be_widened_there() -> None:
+    at_top = [trial(n, {"optim.lr": lr}, 0.9) for n, lr in enumerate((9e-3, 1e-2, 8e-3, 5e-3))]
+    elsewhere = [trial(n, {"optim.lr": 1e-3}, 0.6) for n in range(4, 12)]
+    (found,) = on_bounds(history((LR,), *at_top, *elsewhere))
+    assert (found.name, found.end, found.bound) == ("optim.lr", "upper", 1e-2)
+    assert (found.trials, found.of) == (3, 4)  # 5e-3 lies 15 % below, on a log scale
+    assert found.wider == replace(LR, high=0.046)
+
+
+@pytest.mark.parametrize("state", ["stopped", "running", "failed"])
+def test_trials_that_are_not_complete_do_not_speak_of_bounds(state: str) -> None:
+    trials = [trial(n, {"optim.lr": 1e-2}, 0.9, state=state) for n in range(10)]
+    assert on_bounds(history((LR,), *trials)) == []
+
+
+def test_beyond_what_the_dial_allows_nothing_is_widened() -> None:
+    trials = [trial(n, {"model.dropout": 0.0}, 0.9) for n in range(4)]
+    (found,) = on_bounds(history((DROPOUT,), *trials))
+    assert (found.end, found.wider) == ("lower", None)
+
+
+def test_a_wider_range_keeps_its_grid_and_its_kind() -> None:
+    crop = [trial(n, {"data.crop_factor": 1.5}, 0.9) for n in range(4)]
+    (found,) = on_bounds(history((CROP,), *crop))
+    assert found.wider == replace(CROP, high=1.75)
+    size = IntDimension("model.embedding_size", 16, 128, log=True)
+    sizes = [trial(n, {size.name: 128}, 0.9) for n in range(4)]
+    (found,) = on_bounds(history((size,), *sizes))
+    assert isinstance(found.wider, IntDimension)
+    assert found.wider.high == 260
+    assert isinstance(found.wider.high, int)
+
+
+def test_choices_that_no_complete_trial_had_are_named_with_who_began_them() -> None:
+    found = untried(
+        history(
+            (LOSS,),
+            trial(0, {"loss.name": "supcon"}, 0.9),
+            trial(1, {"loss.name": "triplet"}, 0.5, state="stopped"),
+            trial(2, {"loss.name": "supcon"}, 0.5, state="stopped"),
+        )
+    )
+    assert found == [Untried("loss.name", ("triplet", "arcface"), 1)]
+
+
+def test_quarters_of_a_range_that_no_complete_trial_had_are_named() -> None:
+    trials = [trial(n, {"model.dropout": 0.02 * n}, 0.9) for n in range(8)]
+    early = trial(8, {"model.dropout": 0.45}, 0.5, state="stopped")
+    found = untried(history((DROPOUT,), *trials, early))
+    assert found == [Untried("model.dropout", ("0.25 to 0.5",), 1)]
+    assert untried(history((DROPOUT,), *trials[:7], early)) == []  # too few to tell
+
+
+def test_a_quarter_without_a_value_of_the_grid_is_no_gap() -> None:
+    halves = FloatDimension("data.crop_factor", 1.0, 2.0, step=0.5)
+    trials = [trial(n, {"data.crop_factor": (1.0, 1.5, 2.0)[n % 3]}, 0.9) for n in range(9)]
+    assert untried(history((halves,), *trials)) == []
+
+
+def test_before_a_trial_is_complete_nothing_counts_as_untried() -> None:
+    assert untried(history((LOSS,), trial(0, {"loss.name": "supcon"}, 0.9, state="stopped"))) == []
+
+
+def test_costs_add_up_by_state() -> None:
+    trials = [
+        trial(0, {}, 0.5, 0.6, 0.7),
+        trial(1, {}, 0.5, state="stopped"),
+        trial(2, {}, 0.5, 0.6, state="stopped"),
+        trial(3, {}, state="failed"),
+    ]
+    assert costs(trials) == [
+        Cost("complete", 1, 3, 6.0), Cost("stopped", 2, 3, 6.0), Cost("failed", 1, 0, 0.0),
+    ]  # fmt: skip
+
+
+def test_failures_with_one_reason_are_one_line_the_most_frequent_first() -> None:
+    trials = [
+        trial(0, {}, 0.5),
+        trial(1, {}, state="failed", reason="a"),
+        trial(2, {}, state="lost", reason="b"),
+        trial(3, {}, state="lost", reason="b"),
+        trial(4, {}, state="failed", reason="b"),
+        trial(5, {}, state="interrupted"),
+    ]
+    assert failures(trials) == [
+        Failure("lost", "b", (2, 3)), Failure("failed", "a", (1,)), Failure("failed", "b", (4,)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 0.8), ("min", 0.7)])
+def test_a_field_holds_the_best_of_its_trials_and_their_number(mode: str, best: float) -> None:
+    found = fields(
+        history(
+            (CROP, NORMALIZATION),
+            trial(0, {"data.crop_factor": 1.0, "data.normalization": "lcn"}, 0.7),
+            trial(1, {"data.crop_factor": 1.0, "data.normalization": "lcn"}, 0.8, state="stopped"),
+            trial(2, {"data.crop_factor": 1.5, "data.normalization": "minmax"}, 0.6),
+            trial(3, {"data.crop_factor": 1.5, "data.normalization": "minmax"}, state="failed"),
+            mode=mode,
+        ),
+        "data.normalization",
+        "data.crop_factor",
+    )
+    assert found is not None
+    assert (found.rows, found.columns) == (("minmax", "lcn"), ("0.75", "1", "1.25", "1.5"))
+    assert found.best == {(1, 1): (best, 2), (0, 3): (0.6, 1)}
+
+
+def test_many_values_are_put_together_and_the_last_holds_its_upper_bound() -> None:
+    crop = FloatDimension("data.crop_factor", 0.5, 2.5)
+    trials = [
+        trial(n, {"data.crop_factor": value, "data.normalization": "lcn"}, 0.7)
+        for n, value in enumerate((0.5, 0.7, 2.5))
+    ]
+    found = fields(
+        history((crop, NORMALIZATION), *trials), "data.normalization", "data.crop_factor"
+    )
+    assert found is not None
+    assert (found.columns[0], found.columns[-1], len(found.columns)) == ("0.5–0.75", "2.25–2.5", 8)
+    assert found.best == {(1, 0): (0.7, 2), (1, 7): (0.7, 1)}
+
+
+def test_without_both_dials_there_are_no_fields() -> None:
+    assert fields(history((CROP,)), "data.normalization", "data.crop_factor") is None
+    assert fields(history((NORMALIZATION,)), "data.normalization", "data.crop_factor") is None
