@@ -8,7 +8,23 @@ from typing import Annotated
 import typer
 
 from siamtune import __version__
-from siamtune.cli import board, data, jobs, ls, report, search, show, spaces, top, train
+from siamtune.cli import (
+    board,
+    data,
+    diff,
+    embed,
+    evaluate,
+    export,
+    jobs,
+    ls,
+    predict,
+    report,
+    search,
+    show,
+    spaces,
+    top,
+    train,
+)
 from siamtune.errors import SiamtuneError
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
@@ -25,9 +41,14 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("resume")(search.resume)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("top")(top.top)
 app.command("show")(show.show)
+app.command("diff")(diff.diff)
 app.command("report")(report.report)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
 app.command("board")(board.board)
 app.command("ls")(ls.ls)
 app.command("submit")(jobs.submit)

@@ -32,6 +32,15 @@ SplitSeed = Annotated[
 ]
 Output = Annotated[Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")]
 RunName = Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="An exported folder, a run folder or a run's name. Default: the best of the latest "
+        "run.",
+        envvar="SIAMTUNE_MODEL",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),

@@ -36,7 +36,7 @@ def identity_intervals(
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Interval]:
-    """95 % intervals of "auc", and of "accuracy" and "f1" at a threshold.
+    """95 % intervals of "auc", and of "accuracy", "f1", "tar" and "far" at a threshold.
 
     `left` and `right` (P,) are the identities of each pair's two people, equal where `same`.
 
@@ -105,4 +105,6 @@ def _metrics(
         "auc": auc,
         "accuracy": (tar * own + (1 - far) * strange) / (own + strange),
         "f1": 2 * tar * own / (tar * own + far * strange + own),
+        "tar": tar,
+        "far": far,
     }

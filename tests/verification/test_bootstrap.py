@@ -34,7 +34,7 @@ def test_intervals_are_those_of_pairs_repeated_as_often_as_their_people() -> Non
     fast = identity_intervals(**pairs, threshold=threshold, seed=4, replicates=200)
 
     drawn = np.random.default_rng(4).integers(6, size=(200, 6))
-    slow: dict[str, list[float]] = {"auc": [], "accuracy": [], "f1": []}
+    slow: dict[str, list[float]] = {"auc": [], "accuracy": [], "f1": [], "tar": [], "far": []}
     for people in drawn:
         times = [
             np.sum(people == a) * (1 if a == b else np.sum(people == b))
@@ -45,6 +45,8 @@ def test_intervals_are_those_of_pairs_repeated_as_often_as_their_people() -> Non
             continue
         slow["auc"].append(roc_auc(scores, same))
         tar, far = (scores[same] >= threshold).mean(), (scores[~same] >= threshold).mean()
+        slow["tar"].append(tar)
+        slow["far"].append(far)
         # 18 pairs of one person and 135 of two, as in the collection.
         slow["accuracy"].append((tar * 18 + (1 - far) * 135) / 153)
         slow["f1"].append(2 * tar * 18 / (tar * 18 + far * 135 + 18))
@@ -80,7 +82,8 @@ def test_perfect_scores_leave_nothing_to_doubt() -> None:
     pairs = collection(np.random.default_rng(0), people=8, pictures=3)
     pairs["scores"] = pairs["same"] * 1.0
     intervals = identity_intervals(**pairs, threshold=0.5)
-    assert intervals == dict.fromkeys(("auc", "accuracy", "f1"), Interval(1.0, 1.0))
+    perfect = dict.fromkeys(("auc", "accuracy", "f1", "tar"), Interval(1.0, 1.0))
+    assert intervals == perfect | {"far": Interval(0.0, 0.0)}
 
 
 @pytest.mark.parametrize("threshold", [-100.0, 100.0])

@@ -1,0 +1,129 @@
+"""`siamtune export`: a trial's model as a folder to give away."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import DataError, InvalidInput
+
+if TYPE_CHECKING:
+    from siamtune.data.prepare import Faces
+    from siamtune.search.history import History
+
+
+def export(
+    run: options.RunName,
+    to: Annotated[Path, typer.Option(help="The folder to make; it must not exist yet.")],
+    trial: Annotated[
+        int | None, typer.Argument(help="The trial's number. Default: the best.", min=0)
+    ] = None,
+    far: Annotated[
+        float | None,
+        typer.Option(
+            help="Set the threshold for this false accept rate on validation pairs, e.g. 1e-2. "
+            "Default: the threshold fitted in training.",
+        ),
+    ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Measure on the test people, too: once, when all is decided."),
+    ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write model.onnx, compared with PyTorch.")
+    ] = False,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make a folder with a model, its card and its threshold:
+    siamtune export latest --to my-model --far 1e-2
+    """
+    from siamtune.search.history import read_history
+    from siamtune.shipping.export import Wish, export_model
+
+    history = read_history(run, output)
+    number, checkpoint = _checkpoint(history, trial)
+    faces, why = _faces(history.facts, checkpoint)
+    document = export_model(
+        checkpoint,
+        to,
+        {"run": history.run.name, "trial": number},
+        faces=faces,
+        why_no_faces=why,
+        wish=Wish(far, test, onnx),
+    )
+    for line in document["missing"]:
+        print(f"missing: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({**document, "folder": str(to)}, indent=2))
+        return
+    _print(document, to)
+
+
+def _checkpoint(history: "History", trial: int | None) -> tuple[int, Path]:
+    """The trial and the file of its best epoch.
+
+    Raises:
+        InvalidInput: there is none; only those of the best trials are kept.
+    """
+    winner = history.winner
+    chosen = winner if trial is None else history.trial(trial)
+    if chosen is None:
+        raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
+    number = chosen.number
+    trials = history.run.folder / "trials"
+    candidates = [trials / f"{number:04d}" / "best.safetensors"]
+    if chosen is winner:
+        candidates.insert(0, history.run.folder / "best" / "model.safetensors")
+    for path in candidates:
+        if path.is_file():
+            return number, path
+    kept = sorted(int(path.parent.name) for path in trials.glob("*/best.safetensors"))
+    raise InvalidInput(
+        f"trial {number} must have a checkpoint, but {candidates[-1]} does not exist; kept are "
+        f"those of the best trials: {', '.join(map(str, kept)) or 'none'}"
+    )
+
+
+def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", str | None]:
+    """The prepared pictures of a run, or why there are none."""
+    from siamtune.config import trial_config
+    from siamtune.launch.job import DataSpec
+    from siamtune.launch.worker import prepare_faces
+    from siamtune.report.progress import progress_bar
+    from siamtune.training.checkpoint import read_checkpoint
+
+    config = trial_config(read_checkpoint(checkpoint).facts["config"])
+    if "data_spec" not in facts:
+        return None, "run.json does not say where the data lies"
+    try:
+        with progress_bar() as progress:
+            return prepare_faces(DataSpec(**facts["data_spec"]), config.data, progress), None
+    except DataError as error:
+        return None, str(error)
+
+
+def _print(document: Mapping[str, Any], folder: Path) -> None:
+    from siamtune.shipping.card import ROWS, estimate
+
+    print(f"model: {folder}")
+    for part in ("validation", "test"):
+        if part in document:
+            rows = ((words, document[part].get(key)) for key, words in ROWS.items())
+            print(f"{part} people ({document['data']}, {document['protocol']}, "
+                  f"split {document['split']}):")  # fmt: skip
+            for words, number in rows:
+                if number:
+                    print(f"  {words:36} {estimate(number)}")
+    threshold = document["threshold"]
+    print(f"threshold: {threshold['score']:.6g}, from {threshold['from']}")
+    if "onnx" in document:
+        print(
+            f"ONNX: {document['onnx']['file']}, differs from PyTorch by "
+            f"{document['onnx']['largest_difference']:.1g} at most"
+        )
