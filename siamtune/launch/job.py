@@ -25,7 +25,7 @@ class DataSpec:
 class TrialJob:
     number: int
     config: Mapping[str, Any]  # flat names, complete
-    hparams: Mapping[str, Any]  # every dial of the space; "n/a" where inactive
+    hparams: Mapping[str, Any]  # every dial of the space, as TensorBoard shows it
     run_folder: str
     data: DataSpec
     metric: str

@@ -26,7 +26,7 @@ from siamtune.launch.cluster import (
 )
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
-from siamtune.report.tensorboard import write_experiment
+from siamtune.report.tensorboard import trial_hparams, write_experiment
 from siamtune.search.records import Recorder, TrialRecord, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
@@ -34,7 +34,6 @@ from siamtune.search.study import Proposal, interrupted, open_study
 
 # Retries of a trial whose process vanished; a trial that fails by itself is not run again.
 MAX_RETRIES = 2
-INACTIVE = "n/a"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def run_search(
         job = TrialJob(
             number=proposal.number,
             config={**DEFAULTS, **proposal.config},
-            hparams=hparams(space, proposal.suggested),
+            hparams=trial_hparams(space.dimensions, proposal.suggested),
             run_folder=str(run.folder.resolve()),
             data=data,
             metric=space.objective.metric,
@@ -183,13 +182,6 @@ def run_search(
         run, recorder.records, best[0] if best else None, driver.draining,
         time.monotonic() - began,
     )  # fmt: skip
-
-
-def hparams(space: Space, suggested: Mapping[str, Any]) -> dict[str, Any]:
-    """Every dial of the space with its value in one trial; inactive ones as "n/a"."""
-    return {
-        dimension.name: suggested.get(dimension.name, INACTIVE) for dimension in space.dimensions
-    }
 
 
 def environment() -> dict[str, Any]:

@@ -31,13 +31,14 @@ from siamtune.search.dials import description
 from siamtune.search.dimensions import ChoiceDimension, Dimension
 
 INACTIVE = "n/a"
-# Columns of the HParams table. TensorBoard shows the last value of each.
+# Columns of the HParams table. TensorBoard shows the last value of each, where the project's own
+# tables show the best epoch; the headings say so.
 METRICS = {
-    "val/auc": "AUC",
-    "val/f1": "F1",
-    "val/eer": "EER",
-    "val/accuracy": "accuracy",
-    "train/loss": "training loss",
+    "val/auc": "last AUC",
+    "val/f1": "last F1",
+    "val/eer": "last EER",
+    "val/accuracy": "last accuracy",
+    "train/loss": "last training loss",
 }
 SCALARS = (*METRICS, "lr", "images_per_s")
 
@@ -61,6 +62,18 @@ def write_experiment(folder: Path, dimensions: Sequence[Dimension]) -> None:
     log.close()
 
 
+def trial_hparams(dimensions: Sequence[Dimension], suggested: Mapping[str, Any]) -> dict[str, Any]:
+    """Every dial with its value in one trial; where it is inactive "n/a", or None for a number.
+
+    A column has one type, else TensorBoard cannot sort it: where there is no number there is
+    nothing, and the cell stays empty.
+    """
+    return {
+        dimension.name: suggested.get(dimension.name, INACTIVE if _is_text(dimension) else None)
+        for dimension in dimensions
+    }
+
+
 class TrialBoard:
     """One trial's place in TensorBoard, from its start to its end."""
 
@@ -74,19 +87,16 @@ class TrialBoard:
     ) -> None:
         """Open a log for a trial whose next epoch is `first_epoch`; later points are withdrawn.
 
-        `hparams` has a value for every dial of the space, "n/a" where it is inactive; `config` is
-        what the text tab shows, else the hparams.
+        `hparams` is what `trial_hparams` gives; `config` is what the text tab shows, else they.
         """
         self._log = EventLog(folder, first_epoch)
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in hparams.items():
-            # A column has one type, else TensorBoard cannot sort it: where there is no number
-            # there is nothing, and the cell stays empty.
             if isinstance(value, bool):
                 start.hparams[name].bool_value = value
             elif isinstance(value, int | float):
                 start.hparams[name].number_value = value
-            elif value not in (None, INACTIVE):
+            elif value is not None:
                 start.hparams[name].string_value = str(value)
         self._log.write(
             summary=_hparams_summary(
@@ -169,7 +179,8 @@ def _column(dimension: Dimension) -> api_pb2.HParamInfo:
     if isinstance(dimension, ChoiceDimension):
         values = [value for value in dimension.choices if value is not None]
         domain = struct_pb2.ListValue()
-        domain.extend(values)
+        # TensorBoard hides rows whose value is not in the list.
+        domain.extend([*values, INACTIVE] if dimension.when and _is_text(dimension) else values)
         info.domain_discrete.CopyFrom(domain)
         if all(isinstance(value, bool) for value in values):
             info.type = api_pb2.DATA_TYPE_BOOL
@@ -182,6 +193,12 @@ def _column(dimension: Dimension) -> api_pb2.HParamInfo:
         info.domain_interval.min_value = dimension.low
         info.domain_interval.max_value = dimension.high
     return info
+
+
+def _is_text(dimension: Dimension) -> bool:
+    return isinstance(dimension, ChoiceDimension) and any(
+        isinstance(value, str) for value in dimension.choices
+    )
 
 
 def _hparams_summary(tag: str, **content: Any) -> Summary:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from siamtune.report.tensorboard import TrialBoard, write_experiment
+from siamtune.report.tensorboard import TrialBoard, trial_hparams, write_experiment
 from siamtune.search.dimensions import ChoiceDimension, FloatDimension, IntDimension
 
 DIMENSIONS = [
@@ -28,22 +28,21 @@ DIMENSIONS = [
     FloatDimension("loss.margin", 0.1, 4.0, log=True, when={"loss.name": ("contrastive",)}),
     ChoiceDimension("loss.mining", ("all", "hard"), when={"loss.name": ("triplet",)}),
 ]
-CONTRASTIVE = {
-    "model.architecture": "hani",
-    "model.unit_length": False,
-    "model.embedding_size": 40,
-    "data.images_per_person": None,
-    "loss.name": "contrastive",
-    "loss.margin": 2.0,
-    "loss.mining": "n/a",
-}
-TRIPLET = CONTRASTIVE | {
-    "model.unit_length": True,
-    "data.images_per_person": 2,
-    "loss.name": "triplet",
-    "loss.margin": "n/a",
-    "loss.mining": "hard",
-}
+COMMON = {"model.architecture": "hani", "model.unit_length": False, "model.embedding_size": 40}
+CONTRASTIVE = trial_hparams(
+    DIMENSIONS,
+    COMMON | {"data.images_per_person": None, "loss.name": "contrastive", "loss.margin": 2.0},
+)
+TRIPLET = trial_hparams(
+    DIMENSIONS,
+    COMMON
+    | {
+        "model.unit_length": True,
+        "data.images_per_person": 2,
+        "loss.name": "triplet",
+        "loss.mining": "hard",
+    },
+)
 
 
 def metrics(epoch: int, auc: float) -> dict[str, float]:
@@ -144,18 +143,19 @@ def test_every_dial_has_a_column_with_its_type_and_values(ask: Ask) -> None:
         "data.images_per_person": ("DATA_TYPE_FLOAT64", [2.0, 4.0]),
         "loss.name": ("DATA_TYPE_STRING", ["contrastive", "triplet"]),
         "loss.margin": ("DATA_TYPE_FLOAT64", {"minValue": 0.1, "maxValue": 4.0}),
-        "loss.mining": ("DATA_TYPE_STRING", ["all", "hard"]),
+        "loss.mining": ("DATA_TYPE_STRING", ["all", "hard", "n/a"]),
     }
     shown = {info["name"]["tag"]: info["displayName"] for info in experiment["metricInfos"]}
-    assert shown["val/auc"] == "AUC"
-    assert shown["val/f1"] == "F1"
+    assert shown["val/auc"] == "last AUC"
+    assert shown["val/f1"] == "last F1"
 
 
 def test_every_trial_is_a_row_with_its_values_its_metrics_and_its_end(ask: Ask) -> None:
     rows = {group["name"]: group for group in session_groups(ask)}
     assert list(rows) == ["0000", "0001", "0002"]
-    active = {name: value for name, value in CONTRASTIVE.items() if value not in (None, "n/a")}
+    active = {name: value for name, value in CONTRASTIVE.items() if value is not None}
     assert rows["0000"]["hparams"] == active
+    assert rows["0000"]["hparams"]["loss.mining"] == "n/a"
     assert rows["0001"]["hparams"]["data.images_per_person"] == 2
     assert "loss.margin" not in rows["0001"]["hparams"]
     statuses = [row["sessions"][0]["status"] for row in rows.values()]

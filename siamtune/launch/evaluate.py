@@ -1,0 +1,331 @@
+"""A configuration under a protocol: each fold trained afresh, then asked about people it never saw.
+
+Training and asking are kept apart in the run folder, so that an evaluation that was stopped goes on
+where it was, and another scorer costs no training:
+
+trials/0003/        the third fold while it trains
+folds/03/           model.safetensors, and the scores of each way to ask, lda-flip.npz
+folds.jsonl         what each fold gave, a line as soon as it is known
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from siamtune.config import TrialConfig, trial_config
+from siamtune.data.prepare import Faces
+from siamtune.errors import InvalidInput, NoTrialSucceeded
+from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
+from siamtune.launch.worker import data_folds, prepare_faces, run_trial
+from siamtune.models import build_model
+from siamtune.search.records import Recorder
+from siamtune.search.runs import Run, write_text
+from siamtune.training.checkpoint import read_checkpoint, ship_model
+from siamtune.training.evaluation import embed
+from siamtune.verification.answers import Answers, Summary, fold_metrics, summarize
+from siamtune.verification.baselines import BASELINE_SCORERS, BASELINES, CHANCE, baseline_features
+from siamtune.verification.pairs import verification_pairs
+from siamtune.verification.protocols import Fold
+from siamtune.verification.scorers import fit_scorer, score_pairs
+from siamtune.verification.thresholds import fit_threshold
+
+FOLDS = "folds.jsonl"
+MODEL = "model.safetensors"
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """How a trained network is asked."""
+
+    scorers: tuple[str, ...]
+    flip_average: bool = False  # the mean of a picture's embedding and its mirror image's
+    baselines: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the result: the folds under one way to score."""
+
+    name: str
+    folds: tuple[dict[str, Any], ...]  # lines of folds.jsonl
+    summary: Summary
+
+
+def evaluate(
+    run: Run,
+    config: Mapping[str, Any],
+    data: DataSpec,
+    questions: Questions,
+    *,
+    threads: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Method]:
+    """Train every fold of `data.protocol` that is not trained yet, and answer its pairs.
+
+    The threshold comes from the people who validate: those who train look more alike to the network
+    than anybody else, so that a threshold of theirs would be too high.
+
+    Raises:
+        NoTrialSucceeded: a training failed or collapsed.
+        DataError: the data do not suit the protocol.
+    """
+    chosen = trial_config(dict(config))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    folds = data_folds(data, progress)
+    known = read_folds(run)
+    for fold in folds:
+        missing = [
+            name
+            for name in _methods(questions)
+            if (fold.number, name, questions.flip_average) not in known
+        ]
+        if not missing:
+            continue
+        spec = replace(data, fold=fold.number)
+        model_file = _folder(run, fold) / MODEL
+        if not model_file.exists():
+            _train(run, config, spec, fold, len(folds), threads, tell)
+        faces = prepare_faces(spec, chosen.data, progress)
+        learnt = read_checkpoint(model_file)
+        best_epoch = int(learnt.facts["metrics"]["epoch"])
+        for name, answers in _answers(
+            missing, questions, chosen, faces, fold, learnt.parts["model"], device
+        ):
+            line = _keep(run, fold, name, questions.flip_average, answers, best_epoch)
+            known[fold.number, name, questions.flip_average] = line
+            text = "".join(json.dumps(each) + "\n" for each in known.values())
+            write_text(run.folder / FOLDS, text)
+            metrics = line["metrics"]
+            tell(
+                f"fold {fold.number} of {len(folds)}  {name:18} auc {metrics['auc']:.4f}  "
+                f"accuracy {metrics['accuracy']:.4f}  eer {metrics['eer']:.4f}"
+            )
+    return [
+        _method(
+            run,
+            name,
+            [known[fold.number, name, questions.flip_average] for fold in folds],
+        )
+        for name in _methods(questions)
+    ]
+
+
+def read_folds(run: Run) -> dict[tuple[int, str, bool], dict[str, Any]]:
+    """The lines of folds.jsonl by fold, method and whether flips were averaged.
+
+    Raises:
+        InvalidInput: a line is damaged.
+    """
+    path = run.folder / FOLDS
+    if not path.exists():
+        return {}
+    try:
+        read = [json.loads(line) for line in path.read_text().splitlines()]
+        return {(line["fold"], line["method"], line["flip_average"]): line for line in read}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            f"{path}: must hold one JSON object a line, but {error}; remove the damaged line, and "
+            "its fold is asked again"
+        ) from None
+
+
+def _methods(questions: Questions) -> list[str]:
+    names = list(dict.fromkeys(questions.scorers))
+    if questions.baselines:
+        names += [CHANCE]
+        names += [f"{name}/{how}" for name in (*BASELINES, UNTRAINED) for how in BASELINE_SCORERS]
+    return names
+
+
+def _folder(run: Run, fold: Fold) -> Path:
+    return run.folder / "folds" / f"{fold.number:02d}"
+
+
+def _train(
+    run: Run,
+    config: Mapping[str, Any],
+    data: DataSpec,
+    fold: Fold,
+    folds: int,
+    threads: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Train one fold, or go on with it, and leave the model of its best epoch."""
+    job = TrialJob(
+        number=fold.number,
+        config=config,
+        hparams={},
+        run_folder=str(run.folder.resolve()),
+        data=data,
+        metric="val/auc",
+        mode="max",
+        threads=threads,
+    )
+    recorder = Recorder(run.trials_path)
+    split = {"protocol": fold.split.protocol, "split": fold.split.digest}
+    recorder.started(fold.number, {}, {"data": data.source, **split})
+    state: str = "failed"
+    reason: str | None = "it ended without a word"
+    try:
+        for result in run_trial(job):
+            if metrics := result.get("metrics"):
+                recorder.epoch(fold.number, metrics)
+                tell(
+                    f"fold {fold.number} of {folds}  epoch {metrics['epoch']:.0f}  "
+                    f"train/loss {metrics['train/loss']:.4f}  val/auc {metrics['val/auc']:.4f}  "
+                    f"{metrics['seconds']:.1f} s"
+                )
+            if "state" in result:
+                state, reason = result["state"], result.get("reason")
+                recorder.ended(fold.number, result["state"], reason)
+    finally:
+        recorder.close()
+    if state != "complete":
+        raise NoTrialSucceeded(f"the training of fold {fold.number} {state}: {reason}")
+    folder = trial_folder(run.folder, fold.number)
+    ship_model(folder / BEST, _folder(run, fold) / MODEL)
+    for name in (LAST, BEST):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _answers(
+    names: Sequence[str],
+    questions: Questions,
+    config: TrialConfig,
+    faces: Faces,
+    fold: Fold,
+    weights: Mapping[str, torch.Tensor],
+    device: torch.device,
+) -> list[tuple[str, Answers]]:
+    """Every method's answers to a fold; embeddings and features are computed once each."""
+    threshold_pairs = verification_pairs(
+        faces.indices("validation"), faces.identities, seed=faces.split.seed
+    )
+    pictures = np.unique(
+        np.concatenate(
+            [faces.indices("train"), faces.indices("validation"), fold.pairs.left, fold.pairs.right]
+        )
+    )
+    train = np.searchsorted(pictures, faces.indices("train"))
+
+    def answers(vectors: np.ndarray, how: str) -> Answers:
+        scorer = fit_scorer(
+            how, vectors[train], faces.identities[pictures[train]], faces.split.seed
+        )
+
+        def scores(pairs: Any) -> np.ndarray:
+            sides = (np.searchsorted(pictures, side) for side in (pairs.left, pairs.right))
+            return score_pairs(scorer, vectors, *sides)
+
+        return _answered(
+            fold, faces, scores(fold.pairs), scores(threshold_pairs), threshold_pairs.same
+        )
+
+    vectors: dict[str, np.ndarray] = {}
+    found = []
+    for name in names:
+        features, slash, how = name.rpartition("/")
+        if name == CHANCE:
+            flat = np.zeros(len(fold.pairs)), np.zeros(len(threshold_pairs))
+            found.append((name, _answered(fold, faces, *flat, threshold_pairs.same)))
+            continue
+        if features not in vectors:
+            if features in BASELINES:
+                vectors[features] = baseline_features(features, faces.images[pictures], train)
+            else:
+                learnt = None if features == UNTRAINED else weights
+                flip = questions.flip_average and not slash
+                vectors[features] = _embeddings(config, faces, pictures, learnt, flip, device)
+        found.append((name, answers(vectors[features], how)))
+    return found
+
+
+def _answered(
+    fold: Fold,
+    faces: Faces,
+    scores: np.ndarray,
+    threshold_scores: np.ndarray,
+    threshold_same: np.ndarray,
+) -> Answers:
+    return Answers(
+        scores,
+        fold.pairs.same,
+        faces.identities[fold.pairs.left],
+        faces.identities[fold.pairs.right],
+        fit_threshold(threshold_scores, threshold_same),
+    )
+
+
+def _embeddings(
+    config: TrialConfig,
+    faces: Faces,
+    pictures: np.ndarray,
+    weights: Mapping[str, torch.Tensor] | None,
+    flip_average: bool,
+    device: torch.device,
+) -> np.ndarray:
+    """(len(pictures), D) of a trained network, or of one with its first `weights`."""
+    torch.manual_seed(config.seed)
+    _, channels, side_px, _ = faces.images.shape
+    model = build_model(config.model, channels=channels, resolution_px=side_px).to(device)
+    if weights is not None:
+        model.load_state_dict(dict(weights))
+    normalization = faces.normalization.to(device)
+    vectors = embed(model, normalization, faces.images, pictures, device)
+    if flip_average:
+        mirrored = np.ascontiguousarray(faces.images[pictures][..., ::-1])
+        everything = np.arange(len(mirrored))
+        vectors = (vectors + embed(model, normalization, mirrored, everything, device)) / 2
+    return vectors.cpu().double().numpy()
+
+
+def _keep(
+    run: Run, fold: Fold, name: str, flip_average: bool, answers: Answers, best_epoch: int
+) -> dict[str, Any]:
+    """Write a fold's scores and say what they give."""
+    path = _folder(run, fold) / f"{_stem(name, flip_average)}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **asdict(answers))
+    line = {
+        "fold": fold.number,
+        "method": name,
+        "flip_average": flip_average,
+        "protocol": fold.split.protocol,
+        "split": fold.split.digest,
+        "pairs": len(answers.same),
+        "best_epoch": best_epoch,
+        "threshold": answers.threshold,
+        "metrics": fold_metrics(answers),
+    }
+    return line
+
+
+def _stem(name: str, flip_average: bool) -> str:
+    return name.replace("/", "-") + ("-flip" if flip_average else "")
+
+
+def _method(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Method:
+    kept = []
+    for line in lines:
+        stem = _stem(name, line["flip_average"])
+        path = run.folder / "folds" / f"{line['fold']:02d}" / f"{stem}.npz"
+        try:
+            with np.load(path) as arrays:
+                parts = {key: arrays[key] for key in ("scores", "same", "left", "right")}
+        except (OSError, ValueError, KeyError) as error:
+            raise InvalidInput(
+                f"{path}: must hold a fold's scores, but cannot be read ({error}); remove the "
+                f"line of fold {line['fold']} from {FOLDS} to ask again"
+            ) from None
+        kept.append(Answers(**parts, threshold=line["threshold"]))
+    return Method(name, tuple(lines), summarize(kept))
