@@ -1,0 +1,234 @@
+"""`siamtune evaluate`: one configuration under a named protocol, each fold trained afresh."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import UsageError
+
+if TYPE_CHECKING:
+    from siamtune.launch.evaluate import Method
+    from siamtune.search.runs import Run
+
+METRICS = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1", "eer": "EER", "tar@far=0.01": "TAR@1%"}
+
+
+def evaluate(
+    config: Annotated[
+        Path | None, typer.Option(help="A configuration, e.g. best.yaml. Default: the defaults.")
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="identity-holdout, all-pairs, lfw-view1, lfw-view2 or olivetti-8fold.",
+        ),
+    ] = "identity-holdout",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="demo, lfw, olivetti or a FOLDER. Default: what the protocol is made for, or "
+            "$SIAMTUNE_DATA, or demo.",
+            show_default=False,
+        ),
+    ] = None,
+    data_home: options.DataHome = None,
+    landmarks: options.Landmarks = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cosine, l1, l2, logistic, whitening, lda or joint_bayesian. May be repeated: "
+            "one training serves them all. Default: the distance that was trained.",
+            show_default=False,
+        ),
+    ] = None,
+    flip_average: Annotated[
+        bool, typer.Option(help="Average the embeddings of a picture and of its mirror image.")
+    ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(help="Also pixels, PCA, HOG, LBP and the untrained network, same pairs."),
+    ] = False,
+    epochs: options.Epochs = None,
+    set_: options.Set = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and batches.", min=0)] = None,
+    split_seed: options.SplitSeed = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads. Default: all there are.", min=1)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the run folder; one that is there goes on.")
+    ] = None,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Evaluate one configuration: siamtune evaluate --config best.yaml --protocol lfw-view2
+
+    Folds are kept one by one: the same command with the same --name goes on where it was stopped,
+    and asks with another --scorer without training again.
+    """
+    from siamtune.cli.search import data_spec, tell, tell_data
+    from siamtune.config import flatten, trial_config
+    from siamtune.search.config_file import read_config
+
+    overrides = options.parse_overrides(set_, epochs)
+    if seed is not None:
+        overrides["seed"] = seed
+    chosen = trial_config({**(read_config(config) if config else {}), **overrides})
+    made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
+    plain = data_spec(data or made_for, data_home, landmarks, split_seed)
+    tell_data(plain.source)
+
+    from dataclasses import replace
+
+    from siamtune.launch.evaluate import Questions
+    from siamtune.launch.evaluate import evaluate as evaluate_folds
+    from siamtune.launch.worker import data_folds
+    from siamtune.report.progress import progress_bar
+    from siamtune.verification.scorers import SCORERS
+
+    for wanted in scorer or []:
+        if wanted not in SCORERS:
+            raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {wanted!r}")
+    spec = replace(plain, protocol=protocol)
+    with progress_bar() as progress:
+        splits = [fold.split.digest for fold in data_folds(spec, progress)]
+    facts: dict[str, Any] = {
+        "kind": "evaluate",
+        "data": plain.source if made_for or plain.source == "demo" else Path(plain.source).name,
+        "protocol": protocol,
+        "split": splits[0],
+        "splits": splits,
+        "data_spec": vars(spec),
+        "config": flatten(chosen),
+    }
+    run = _open_run(output, name, facts, config.stem if config else protocol)
+    tell(f"run: {run.folder}")
+    questions = Questions(tuple(scorer or [chosen.loss.distance]), flip_average, baselines)
+    methods = evaluate_folds(run, facts["config"], spec, questions, threads=threads, tell=tell)
+    if as_json:
+        print(json.dumps(_document(run, facts, questions.flip_average, methods), indent=2))
+    else:
+        _print(facts, questions.flip_average, methods)
+
+
+def _open_run(output: Path, name: str | None, facts: dict[str, Any], stem: str) -> "Run":
+    """The run of that name if it is the same evaluation, or a new one.
+
+    Raises:
+        UsageError: the run of that name is another evaluation, or none.
+    """
+    from siamtune.cli.search import now
+    from siamtune.search.runs import Run, new_run, write_text
+
+    if name and (output / name / "run.json").is_file():
+        run = Run(output / name)
+        before = run.facts()
+        changed = [
+            key for key in ("kind", "protocol", "splits", "config") if before.get(key) != facts[key]
+        ]
+        if changed:
+            raise UsageError(
+                f"{run.folder} must be the same evaluation to go on with it, but "
+                f"{', '.join(changed)} changed; choose another --name"
+            )
+        return run
+    run = new_run(output, name, stem)
+    facts = {
+        "name": run.name,
+        "created": now(),
+        "objective": {"metric": "val/auc", "mode": "max"},
+        "trials": len(facts["splits"]),
+        "command": sys.argv[1:],
+        **facts,
+    }
+    write_text(run.facts_path, json.dumps(facts, indent=2) + "\n")
+    return run
+
+
+def _document(
+    run: "Run", facts: dict[str, Any], flip_average: bool, methods: list["Method"]
+) -> dict[str, Any]:
+    return {
+        "schema": "siamtune.evaluate/1",
+        "run": str(run.folder),
+        **{key: facts[key] for key in ("data", "protocol", "splits", "config")},
+        "flip_average": flip_average,
+        "methods": [
+            {"method": method.name, **asdict(method.summary), "each": list(method.folds)}
+            for method in methods
+        ],
+    }
+
+
+def _print(facts: dict[str, Any], flip_average: bool, methods: list["Method"]) -> None:
+    """Tables on stdout: the folds of each method that was asked for, then one row a method."""
+    from rich.table import Table
+
+    console = options.table_console()
+    where = f"{facts['data']}, {facts['protocol']}"
+    flipped = ", flip-averaged" if flip_average else ""
+
+    def table(title: str, *first: str) -> Table:
+        made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        made.pad_edge = False
+        for heading in first:
+            made.add_column(heading, no_wrap=True)
+        for heading in METRICS.values():
+            made.add_column(heading, justify="right", no_wrap=True)
+        return made
+
+    for method in methods:
+        if len(method.folds) == 1 or "/" in method.name or method.name == "chance":
+            continue
+        folds = table(f"{method.name}{flipped} ({where})", "fold", "split", "pairs")
+        for line in method.folds:
+            values = [line["metrics"].get(metric) for metric in METRICS]
+            folds.add_row(
+                str(line["fold"]),
+                line["split"],
+                str(line["pairs"]),
+                *("" if value is None else f"{value:.4f}" for value in values),
+            )
+        console.print(folds)
+        console.print()
+
+    summary = methods[0].summary
+    splits = f"split {facts['split']}" if summary.folds == 1 else f"{summary.folds} folds"
+    whole = table(f"{where}, {splits}, {summary.pairs:,} pairs{flipped}", "score")
+    for method in methods:
+        whole.add_row(method.name, *(_value(method, metric) for metric in METRICS))
+    console.print(whole)
+    spread = "± standard error over folds; " if summary.folds > 1 else ""
+    note = f"{spread}[low, high]: 95 % over people; threshold from validation people"
+    console.print(note, markup=False)
+    if summary.folds > 1:
+        for method in methods:
+            texts = {metric: f"{value:.4f}" for metric, value in method.summary.pooled.items()}
+            texts["auc"] += _interval(method, "auc")
+            pooled = "  ".join(f"{METRICS[metric]} {text}" for metric, text in texts.items())
+            console.print(f"all folds pooled, {method.name}: {pooled} ({where})")
+
+
+def _value(method: "Method", metric: str) -> str:
+    """`0.9123 ± 0.0041 [0.9012, 0.9240]`, as far as it is known."""
+    summary = method.summary
+    if metric not in summary.mean:
+        return ""
+    text = f"{summary.mean[metric]:.4f}"
+    if metric in summary.standard_error:
+        text += f" ± {summary.standard_error[metric]:.4f}"
+    # Scores of two folds come from two networks: their pooled AUC is not the mean of the folds.
+    if metric != "auc" or summary.folds == 1:
+        text += _interval(method, metric)
+    return text
+
+
+def _interval(method: "Method", metric: str) -> str:
+    interval = method.summary.intervals.get(metric)
+    return f" \\[{interval.low:.3f}, {interval.high:.3f}]" if interval else ""

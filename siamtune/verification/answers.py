@@ -1,0 +1,101 @@
+"""What a protocol's folds say together: means and standard errors, pooled curves, intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from siamtune.errors import InvalidInput
+from siamtune.verification.bootstrap import Interval, identity_intervals
+from siamtune.verification.metrics import eer, roc_auc, tar_at_far, verification_metrics
+
+FAR = 0.01
+TAR = "tar@far=0.01"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The scores of one fold's pairs, and the threshold that other people gave.
+
+    Attributes:
+        scores, same: (P,).
+        left, right: (P,) identities of the two pictures.
+    """
+
+    scores: np.ndarray
+    same: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One protocol's numbers.
+
+    Attributes:
+        mean: over folds, of "auc", "f1", "accuracy", "eer" and, with pairs enough, "tar@far=0.01".
+        standard_error: of these means, sd / sqrt(folds); empty with one fold.
+        pooled: "auc", "eer" and "tar@far=0.01" of all pairs together.
+        intervals: 95 %, over people, of "auc" pooled and of "accuracy" and "f1" at the thresholds.
+    """
+
+    folds: int
+    pairs: int
+    mean: dict[str, float]
+    standard_error: dict[str, float]
+    pooled: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+def fold_metrics(answers: Answers) -> dict[str, float]:
+    """ "auc", "f1", "accuracy", "eer" and, with a hundred negative pairs or more, "tar@far=0.01".
+
+    Raises:
+        InvalidInput: a score is not finite, or all pairs are of one kind.
+    """
+    scores, same = answers.scores, answers.same
+    metrics = verification_metrics(scores, same, answers.threshold)
+    return metrics | _tar(scores, same)
+
+
+def summarize(folds: Sequence[Answers]) -> Summary:
+    """All folds of a protocol; raises as `fold_metrics`."""
+    each = [fold_metrics(answers) for answers in folds]
+    names = [name for name in each[0] if all(name in metrics for metrics in each)]
+    values = {name: np.array([metrics[name] for metrics in each]) for name in names}
+    scores, same, left, right = (
+        np.concatenate([getattr(answers, part) for answers in folds])
+        for part in ("scores", "same", "left", "right")
+    )
+    # Every fold has its own threshold: measured from there, zero serves them all.
+    above = np.concatenate([answers.scores - answers.threshold for answers in folds])
+    return Summary(
+        folds=len(folds),
+        pairs=len(same),
+        mean={name: float(value.mean()) for name, value in values.items()},
+        standard_error={
+            name: float(value.std(ddof=1) / np.sqrt(len(folds))) for name, value in values.items()
+        }
+        if len(folds) > 1
+        else {},
+        pooled={"auc": roc_auc(scores, same), "eer": eer(scores, same), **_tar(scores, same)},
+        intervals=_intervals(scores, above, same, left, right),
+    )
+
+
+def _tar(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
+    try:
+        return {TAR: tar_at_far(scores, same, FAR)}
+    except InvalidInput:  # so small a rate cannot be told from none
+        return {}
+
+
+def _intervals(
+    scores: np.ndarray, above: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> dict[str, Interval]:
+    if len(np.unique(left[same])) < 2:
+        return {}
+    decided = identity_intervals(above, same, left, right, 0.0)
+    ordered = identity_intervals(scores, same, left, right, 0.0)
+    return {"auc": ordered["auc"], "accuracy": decided["accuracy"], "f1": decided["f1"]}

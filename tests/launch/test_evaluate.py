@@ -1,0 +1,115 @@
+"""An evaluation trains its folds once, goes on where it was, and asks again without training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamtune.cli.evaluate import evaluate as evaluate_command
+from siamtune.config import DEFAULTS
+from siamtune.errors import UsageError
+from siamtune.launch import evaluate as module
+from siamtune.launch.evaluate import Questions, evaluate, read_folds
+from siamtune.launch.job import DataSpec
+from siamtune.search.runs import Run, new_run
+from siamtune.verification.metrics import roc_auc
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+DIALS = {
+    "data.resolution_px": 16,
+    "data.crop": "none",
+    "model.width": 0.25,
+    "model.embedding_size": 8,
+    "batch.images": 16,
+    "epochs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def olivetti(data_home: Path) -> DataSpec:
+    return DataSpec("olivetti", str(data_home), protocol="olivetti-8fold")
+
+
+def test_every_pair_of_the_test_people_is_asked(people: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path, "run", "space")
+    data = DataSpec(str(people), protocol="all-pairs")
+    (method,) = evaluate(run, DEFAULTS | DIALS, data, Questions(("cosine",)), threads=1)
+    (line,) = method.folds
+    assert line["protocol"] == "all-pairs"
+    assert line["pairs"] == method.summary.pairs == 2 * 5 * (2 * 5 - 1) // 2
+    with np.load(run.folder / "folds" / "01" / "cosine.npz") as kept:
+        assert method.summary.mean["auc"] == roc_auc(kept["scores"], kept["same"])
+        assert np.array_equal(kept["same"], kept["left"] == kept["right"])
+    assert (run.folder / "folds" / "01" / "model.safetensors").exists()
+    assert not list((run.folder / "trials" / "0001").glob("*.safetensors"))
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(
+    olivetti: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamtune.verification.protocols.OLIVETTI_FOLDS", 3)
+    run = Run(tmp_path)
+    config = DEFAULTS | DIALS | {"epochs": 1}
+    questions = Questions(("cosine",))
+    trained: list[int] = []
+    real = module.run_trial
+
+    def watched(job):  # type: ignore[no-untyped-def]
+        if len(trained) == 2:
+            trained.append(0)
+            raise KeyboardInterrupt
+        trained.append(job.number)
+        return real(job)
+
+    monkeypatch.setattr(module, "run_trial", watched)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, config, olivetti, questions, threads=1)
+    before = read_folds(run)
+    assert [number for number, _, _ in before] == [1, 2]
+
+    (method,) = evaluate(run, config, olivetti, questions, threads=1)
+    assert trained == [1, 2, 0, 3]
+    assert method.summary.folds == 3
+    assert list(method.folds[:2]) == list(before.values())
+
+    # Another way to score trains nothing; flips change the scores, not the network.
+    asked = Questions(("cosine", "lda"), flip_average=True)
+    flipped, lda = evaluate(run, config, olivetti, asked, threads=1)
+    assert len(trained) == 4
+    assert lda.name == "lda"
+    assert flipped.summary.mean["auc"] != method.summary.mean["auc"]
+
+
+def test_baselines_answer_the_same_pairs(people: Path, tmp_path: Path) -> None:
+    data = DataSpec(str(people))
+    asked = Questions(("cosine",), baselines=True)
+    methods = evaluate(Run(tmp_path), DEFAULTS | DIALS, data, asked, threads=1)
+    assert len({method.summary.pairs for method in methods}) == 1
+    by_name = {method.name: method.summary.mean for method in methods}
+    assert len(by_name) == 1 + 1 + 5 * 2
+    assert by_name["chance"]["auc"] == 0.5
+    assert by_name["pixels/cosine"]["auc"] > 0.9  # a person is a pattern here
+    assert by_name["untrained/cosine"]["auc"] != by_name["cosine"]["auc"]
+
+
+def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dials = [f"{name}={value}" for name, value in DIALS.items()]
+    given = {"data": str(people), "threads": 1, "name": "run", "output": tmp_path}
+    evaluate_command(set_=dials, as_json=True, **given)  # type: ignore[arg-type]
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "siamtune.evaluate/1"
+    assert document["protocol"] == "identity-holdout"
+    (method,) = document["methods"]
+    assert method["each"][0]["split"] == document["splits"][0]
+    evaluate_command(set_=dials, scorer=["logistic"], **given)  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert f"identity-holdout, split {document['splits'][0]}, " in printed
+    assert "logistic" in printed
+    with pytest.raises(UsageError, match="config changed"):
+        evaluate_command(set_=dials, seed=5, **given)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--scorer must be one of"):
+        evaluate_command(set_=dials, scorer=["euclid"], **given)  # type: ignore[arg-type]
