@@ -1,18 +1,21 @@
 """Charts as SVG text, drawn by small pure functions.
 
-Why not plotly or matplotlib: plotly.js is 4.7 MB in every report and needs scripts, which mail
-programs and artifact viewers switch off; matplotlib's pictures carry no text to select, follow no
-dark mode, and blur or shrink on a phone. What a report needs are axes, lines, points and a grid of
-cells: some hundred lines, a page of a few hundred kilobytes, no further dependency.
+Why not plotly or matplotlib: plotly.js adds megabytes to every report and draws nothing where
+scripts are switched off, as in mail and many artifact viewers; matplotlib's pictures carry no text
+to select, follow no dark mode, and blur or shrink on a phone. What a report needs are axes, lines,
+points and a grid of cells: some hundred lines, a page of a few hundred kilobytes, no further
+dependency.
 
 Positions are user units of the drawing, from its upper left corner. Colours come from the page's
-style sheet by class; whatever text is handed over is escaped here.
+style sheet by class; whatever text is handed over is escaped and freed of control characters here.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from siamtune.report.table import one_line
 
 TICKS = 5  # on an axis of common length
 TICK_PX = 70  # and at least so far apart on a longer one
@@ -123,7 +126,7 @@ def drawing(
     """A whole SVG element; `says` is what a screen reader reads out."""
     return (
         f'<svg class="{classes}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{escape(says)}">{"".join(marks)}</svg>'
+        f'height="{height:g}" role="img" aria-label="{_clean(says)}">{"".join(marks)}</svg>'
     )
 
 
@@ -181,7 +184,7 @@ def dot(
 
 def text(x: float, y: float, content: str, classes: str) -> str:
     """Text at a position; its class says which end lies there."""
-    return f'<text class="{classes}" x="{x:.1f}" y="{y:.1f}">{escape(content)}</text>'
+    return f'<text class="{classes}" x="{x:.1f}" y="{y:.1f}">{_clean(content)}</text>'
 
 
 @dataclass(frozen=True)
@@ -275,9 +278,13 @@ def shortened(content: str, most: int) -> str:
     return content if len(content) <= most else content[: most - 1] + "…"
 
 
+def _clean(content: str) -> str:
+    return escape(one_line(content))
+
+
 def _key(key: str) -> str:
-    return f' data-t="{escape(key)}"' if key else ""
+    return f' data-t="{_clean(key)}"' if key else ""
 
 
 def _title(says: str) -> str:
-    return f"<title>{escape(says)}</title>" if says else ""
+    return f"<title>{_clean(says)}</title>" if says else ""

@@ -54,8 +54,8 @@ def importance(history: History) -> Importance:
     if len(measured) < LEAST_FOR_IMPORTANCE:
         return Importance(
             {}, frozenset(), len(measured), epoch,
-            f"{LEAST_FOR_IMPORTANCE} trials or more must have been measured to say which dials "
-            f"matter, but only {len(measured)} have",
+            f"{LEAST_FOR_IMPORTANCE} measured trials or more are needed to say which dials matter, "
+            f"and there are {len(measured)}",
         )  # fmt: skip
     import optuna
     from optuna.distributions import (

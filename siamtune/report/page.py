@@ -220,9 +220,9 @@ def _header(history: History, written: datetime) -> str:
         ""
         if winner is None
         else (
-            "<p class='why'>Every number is of validation people, whom no training saw. The best of "
-            "many trials was chosen by these numbers and is a little too good; the test people, whom "
-            "the search never opened, tell by how much.</p>"
+            "<p class='why'>Every number is of validation people, whom no training saw. The best "
+            "of many trials was chosen by these numbers and is a little too good; the test people, "
+            "whom the search never opened, tell by how much.</p>"
         )
     )
     return (
@@ -257,8 +257,8 @@ def _advice(history: History) -> str:
         items.append(f"<li>{advice}</li>")
     if complete < LEAST_FOR_BOUNDS:
         widen = (
-            f"<p>Too early to say: {LEAST_FOR_BOUNDS} trials or more must be complete, "
-            f"but {complete} are.</p>"
+            f"<p>Too early to say: {LEAST_FOR_BOUNDS} complete trials or more are needed, "
+            f"and there are {complete}.</p>"
         )
     elif items:
         widen = (

@@ -1,3 +1,4 @@
+import itertools
 import math
 from xml.etree import ElementTree
 
@@ -36,7 +37,7 @@ def test_round_ticks_are_few_even_multiples_within_the_axis(low: float, length: 
     ticks = round_ticks(low, low + length)
     assert 2 <= len(ticks) <= 6
     assert low - 1e-9 * length <= ticks[0] <= ticks[-1] <= low + length * (1 + 1e-9)
-    steps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(ticks)]
     assert steps == pytest.approx([steps[0]] * len(steps))
     leading = steps[0] / 10 ** math.floor(math.log10(steps[0] * (1 + 1e-6)))
     assert round(leading, 3) in (1, 2, 5)

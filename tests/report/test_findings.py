@@ -54,7 +54,7 @@ def test_importance_finds_the_dial_that_decides_and_not_the_one_that_does_nothin
         trials.append(trial(number, {"optim.lr": lr, "model.dropout": dropout}, value))
     found = importance(history((LR, DROPOUT), *trials))
     assert sum(found.shares.values()) == pytest.approx(1)
-    assert list(found.shares)[0] == "optim.lr"
+    assert next(iter(found.shares)) == "optim.lr"
     assert found.shares["optim.lr"] > 0.7
     assert found.beyond_chance == {"optim.lr"}
     assert (found.trials, found.epoch, found.problem) == (80, 1, "")
@@ -88,7 +88,7 @@ def test_few_trials_give_no_importance_and_say_how_many_there_are() -> None:
     trials = [trial(n, {"optim.lr": 1e-3}, 0.5) for n in range(LEAST_FOR_IMPORTANCE - 1)]
     found = importance(history((LR,), *trials))
     assert not found.shares
-    assert "only 19" in found.problem
+    assert "there are 19" in found.problem
 
 
 def test_stopped_trials_are_compared_after_as_many_epochs_as_half_of_them_reached() -> None:
