@@ -36,6 +36,7 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # reflows paragraphs
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("search")(search.search)
