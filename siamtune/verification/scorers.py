@@ -169,17 +169,18 @@ def _lda(embeddings: Floats, identities: Integers, seed: int) -> Scorer:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     several = (np.bincount(identities) > 1)[identities]  # the others show no spread of a person
-    mean, basis = _white(embeddings, 1.0)
+    # As they are: in white coordinates the shrunk covariance would favour noise.
+    mean = embeddings.mean(0)
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
     try:
-        model.fit((embeddings[several] - mean) @ basis, identities[several])
+        model.fit(embeddings[several] - mean, identities[several])
     except np.linalg.LinAlgError as error:
         raise InvalidInput(
             "lda needs people whose pictures differ, but they have equal embeddings; choose "
             "another scorer"
         ) from error
     people = len(model.classes_)
-    return ProjectionScorer(mean, basis @ model.scalings_[:, : people - 1])
+    return ProjectionScorer(mean, model.scalings_[:, : people - 1])
 
 
 def _joint_bayesian(embeddings: Floats, identities: Integers, seed: int) -> Scorer:
