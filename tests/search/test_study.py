@@ -207,3 +207,42 @@ def test_a_restarted_sampler_does_not_propose_again_what_it_proposed(
             report_epoch(study, proposal.number, 1, 0.5)
             tell(study, proposal.number, "complete")
     assert len(set(rates)) == 9
+
+
+def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
+    from io import BytesIO
+
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna_dashboard import wsgi
+
+    space = a_space(tmp_path)
+    study = open_study(tmp_path / "study.log", space)
+    for value in (0.8, 0.7):
+        number = propose(study, space, never).number
+        report_epoch(study, number, 1, value)
+        tell(study, number, "complete" if value > 0.75 else "stopped")
+    app = wsgi(JournalStorage(JournalFileBackend(str(tmp_path / "study.log"))))
+
+    def get(path: str) -> Any:
+        import json
+
+        status: list[str] = []
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path,
+            "QUERY_STRING": "after=0",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "wsgi.input": BytesIO(),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": BytesIO(),
+        }
+        body = b"".join(app(environ, lambda line, headers, exc=None: status.append(line)))
+        assert status[0].startswith("200"), body
+        return json.loads(body)
+
+    (summary,) = get("/api/studies")["study_summaries"]
+    assert summary["study_name"] == "siamtune"
+    shown = get(f"/api/studies/{summary['study_id']}")["trials"]
+    assert [trial["state"] for trial in shown] == ["Complete", "Pruned"]
