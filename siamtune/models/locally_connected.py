@@ -35,9 +35,10 @@ class LocallyConnected2d(nn.Module):
         # Cut regions become whole ones, whose surplus is dropped at the end.
         surplus = count * region - side_out
         patches = F.unfold(F.pad(images, (0, surplus, 0, surplus)), self.kernel)
-        patches = patches.view(len(images), -1, count, region, count, region)
+        # shape[0], because whoever traces this for export takes len() for a constant.
+        patches = patches.view(images.shape[0], -1, count, region, count, region)
         # y, x: region; i, j: pixel within it; k: input under the kernel; o: output channel
         out = torch.einsum("bkyixj,yxok->boyixj", patches, self.weight)
         out = out + self.bias.permute(2, 0, 1)[:, :, None, :, None]
-        out = out.reshape(len(images), -1, count * region, count * region)
+        out = out.reshape(images.shape[0], -1, count * region, count * region)
         return out[..., :side_out, :side_out]

@@ -1,6 +1,10 @@
 """Normalization and network as ONNX, compared with PyTorch before anybody gets them."""
 
 import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ LARGEST_DIFFERENCE = 1e-3
 
 
 class _Whole(nn.Module):
+    """Faces `(B, C, R, R)` of floats in [0, 255] to embeddings `(B, D)`."""
+
     def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
         super().__init__()
         self.normalization = normalization
@@ -46,28 +52,35 @@ def write_onnx(verifier: Verifier, path: Path) -> dict[str, Any]:
     Returns what `model.json` says of the file.
 
     Raises:
-        SiamtuneError: the file gives other embeddings than PyTorch.
+        SiamtuneError: it cannot be written, or gives other embeddings than PyTorch.
     """
     recipe = verifier.recipe
     shape = (recipe.channels, recipe.resolution_px, recipe.resolution_px)
     whole = _Whole(verifier.normalization, verifier.model).eval()
     generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False):
-        torch.onnx.export(
-            whole,
-            (torch.rand(2, *shape, generator=generator) * 255,),
-            path,
-            input_names=["images"],
-            output_names=["embeddings"],
-            dynamic_shapes={"images": {0: torch.export.Dim("pictures")}},
-            external_data=False,
-            dynamo=True,
-            verbose=False,
+    example = torch.rand(2, *shape, generator=generator) * 255
+    try:
+        with _quiet():
+            torch.onnx.export(
+                whole,
+                (example,),
+                path,
+                input_names=["images"],
+                output_names=["embeddings"],
+                dynamic_shapes={"images": {0: torch.export.Dim("pictures")}},
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+        difference = max(
+            _difference(whole, path, torch.rand(count, *shape, generator=generator) * 255)
+            for count in PICTURES_COMPARED
         )
-    difference = max(
-        _difference(whole, path, torch.rand(count, *shape, generator=generator) * 255)
-        for count in PICTURES_COMPARED
-    )
+    except Exception as error:  # of three packages, which have no common one
+        raise SiamtuneError(
+            f"this network cannot be written as ONNX ({type(error).__name__}: "
+            f"{str(error).strip().partition(chr(10))[0]}); export without --onnx"
+        ) from error
     if not difference <= LARGEST_DIFFERENCE:
         raise SiamtuneError(
             f"ONNX must give PyTorch's embeddings, but they differ by {difference:.2g}; export "
@@ -79,6 +92,19 @@ def write_onnx(verifier: Verifier, path: Path) -> dict[str, Any]:
         "largest_difference": difference,
         "compared": f"with PyTorch {torch.__version__} on {sum(PICTURES_COMPARED)} pictures",
     }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of torchvision, which is not used, and of its own future."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @torch.no_grad()
