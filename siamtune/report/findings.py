@@ -80,23 +80,29 @@ def importance(history: History) -> Importance:
         target_quantile=max(0.1, LEAST_AMONG_BEST / len(measured))
     )
 
-    def raw(values: Sequence[float]) -> dict[str, float]:
-        study = optuna.create_study(direction="maximize" if objective.mode == "max" else "minimize")
-        for (record, _), value in zip(measured, values, strict=True):
-            known = [name for name in record.config if name in searched]
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={name: record.config[name] for name in known},
-                    distributions={name: searched[name] for name in known},
-                    value=value,
-                )
+    # The evaluator takes the lowest values for the best.
+    values = [value if objective.mode == "min" else -value for _, value in measured]
+    study = optuna.create_study()
+    for (record, _), value in zip(measured, values, strict=True):
+        known = [name for name in record.config if name in searched]
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: record.config[name] for name in known},
+                distributions={name: searched[name] for name in known},
+                value=value,
             )
-        return get_param_importances(study, evaluator=evaluator, normalize=False)
+        )
 
-    values = [value for _, value in measured]
+    def raw(of: Sequence[float]) -> dict[str, float]:
+        return get_param_importances(
+            study, evaluator=evaluator, target=lambda trial: of[trial.number], normalize=False
+        )
+
     random = Random(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of equal values, which set no dial apart
+        # That low values count as the best, which is meant here; and that all values are equal,
+        # which sets no dial apart.
+        warnings.simplefilter("ignore")
         found = raw(values)
         shuffled = [raw(random.sample(values, len(values))) for _ in range(SHUFFLES)]
     total = sum(found.values()) or 1.0
