@@ -12,9 +12,11 @@ from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import open_source
 from siamtune.errors import CheckpointError, DataError, InvalidInput, UsageError
 from siamtune.search.config_file import read_config
+from siamtune.search.records import Recorder
 from siamtune.shipping.export import Wish, export_model
 from siamtune.shipping.onnx_file import PACKAGES
 from siamtune.shipping.verifier import load
+from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
 from siamtune.verification.pairs import verification_pairs
 
 ORIGIN = {"run": "tiny", "trial": 0}
@@ -164,6 +166,34 @@ def test_trials_without_a_checkpoint_are_refused(trained_run: Path, tmp_path: Pa
     (run / "run.json").write_text("{}")
     with pytest.raises(InvalidInput, match="must hold a trained trial"):
         export(str(run), tmp_path / "m")
+
+
+def test_a_trial_besides_the_winner_is_exported_from_its_own_checkpoint(
+    trained_run: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "search"
+    (run / "best").mkdir(parents=True)
+    (run / "run.json").write_text((trained_run / "run.json").read_text())
+    recorder = Recorder(run / "trials.jsonl")
+    for number, auc in enumerate((0.7, 0.9, 0.8)):
+        recorder.started(number, {})
+        recorder.epoch(number, {"epoch": 1, "val/auc": auc})
+        recorder.ended(number, "complete")
+    recorder.close()
+    read = read_checkpoint(checkpoint)
+    for number, path in ((1, "best/model.safetensors"), (2, "trials/0002/best.safetensors")):
+        facts = {**read.facts, "metrics": {**read.facts["metrics"], "epoch": 10.0 + number}}
+        write_checkpoint(run / path, read.parts, facts)
+
+    for trial, number in ((None, 1), (1, 1), (2, 2)):
+        export(str(run), tmp_path / f"m{trial}", trial)
+        document = json.loads((tmp_path / f"m{trial}" / "model.json").read_text())
+        assert (document["run"], document["trial"]) == ("search", number)
+        assert document["epoch"] == 10 + number
+        exported = read_checkpoint(tmp_path / f"m{trial}" / "model.safetensors")
+        assert set(exported.parts) <= {"model", "normalization"}
+    with pytest.raises(InvalidInput, match=r"trial 0 must have a checkpoint.*kept are .*: 2$"):
+        export(str(run), tmp_path / "m0", 0)
 
 
 def test_without_the_packages_for_onnx_it_says_how_to_get_them(
