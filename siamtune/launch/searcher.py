@@ -1,6 +1,7 @@
 """Tune's searcher and scheduler, both thin: the Optuna study decides, the record remembers."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from siamtune.search.study import Proposal, Rejected
 
 # When so many trials have failed and none succeeded, the fault is not in the configurations.
 HOPELESS_FAILURES = 5
-SUCCESS: tuple[State, ...] = ("complete", "stopped")
+FAILURES: tuple[State, ...] = ("failed", "lost", "out_of_memory")
 
 
 @dataclass
@@ -38,9 +39,27 @@ class Driver:
     draining: str | None = None  # why no further trial is started and running ones end
     hopeless: str | None = None  # the one reason why every trial so far has failed
     error: BaseException | None = None
-    _numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial id -> ours
+    numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial id -> ours
     _running: set[int] = field(default_factory=set)
     _stopped: set[int] = field(default_factory=set)
+    # Counted, not looked up: a search may have ten thousand trials behind it.
+    _started: int = 0
+    _ends: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Take up what an earlier life of the search has left.
+
+        Of an end that was told to the study only, the record is told now; the other way round
+        cannot be, since the study is always told first.
+        """
+        for number, record in list(self.recorder.records.items()):
+            self._started += record.state != "invalid"
+            told = None if record.ended_for_good else studies.told_end(self.study, number)
+            if told is not None:
+                record = self.recorder.ended(number, *told)
+                self.listen(record)
+            if record.ended_for_good:
+                self._ends[record.state] += 1
 
     def next_trial(self, tune_id: str) -> dict[str, Any] | None:
         """The next trial's config, None when there is none to start any more."""
@@ -48,11 +67,12 @@ class Driver:
             return None
         if self.interrupted:
             proposal = self.interrupted.pop(0)
-        elif self.started() >= self.trials:
+        elif self._started >= self.trials:
             return None
         else:
             proposal = studies.propose(self.study, self.space, self._reject)
-        self._numbers[tune_id] = proposal.number
+        self._started += proposal.number not in self.recorder.records
+        self.numbers[tune_id] = proposal.number
         self._running.add(proposal.number)
         record = self.recorder.started(proposal.number, proposal.suggested, self.facts)
         self.listen(record)
@@ -62,9 +82,9 @@ class Driver:
         """Record an epoch; one that is recorded already stays as it is."""
         if metrics["epoch"] <= self.recorder.records[number].epoch:
             return
-        self.listen(self.recorder.epoch(number, metrics))
         value = metrics[self.space.objective.metric]
         studies.report_epoch(self.study, number, int(metrics["epoch"]), value)
+        self.listen(self.recorder.epoch(number, metrics))
 
     def should_stop(self, number: int) -> bool:
         """Whether the scheduler ends the trial after its last recorded epoch."""
@@ -75,23 +95,17 @@ class Driver:
 
     def end(self, tune_id: str, state: State | None, reason: str | None) -> None:
         """Record the end of a trial; `state` None means that its process is gone."""
-        number = self._numbers[tune_id]
+        number = self.numbers[tune_id]
         if number not in self._running:
             return
         self._running.discard(number)
-        if number in self._stopped:
-            state = "stopped"
-        state = state or "lost"
+        state = "stopped" if number in self._stopped else state or "lost"
         studies.tell(self.study, number, state, reason)
         self.listen(self.recorder.ended(number, state, reason))
-        ended = [r for r in self.recorder.records.values() if r.state not in ("running", "invalid")]
-        if len(ended) >= HOPELESS_FAILURES and all(
-            r.state in ("failed", "lost", "out_of_memory") for r in ended
-        ):
+        self._ends[state] += 1
+        failures = sum(self._ends[failure] for failure in FAILURES)
+        if failures == self._ends.total() - self._ends["invalid"] >= HOPELESS_FAILURES:
             self.hopeless = reason or "the processes of all trials vanished"
-
-    def started(self) -> int:
-        return sum(record.state != "invalid" for record in self.recorder.records.values())
 
     def drain(self, reason: str) -> None:
         """Start no further trial and end the search at the next occasion."""
@@ -130,10 +144,10 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        if trial_id not in self.driver._numbers:
+        if trial_id not in self.driver.numbers:
             return
         result = result or {}
-        number = self.driver._numbers[trial_id]
+        number = self.driver.numbers[trial_id]
         try:
             if metrics := epoch_metrics(result):
                 self.driver.epoch(number, metrics)  # the last one does not pass the scheduler

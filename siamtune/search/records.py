@@ -45,6 +45,11 @@ class TrialRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def ended_for_good(self) -> bool:
+        """Whether the trial will never go on."""
+        return self.state not in ("running", "interrupted")
+
+    @property
     def epoch(self) -> int:
         """The last epoch that was reported; 0 before the first."""
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0

@@ -193,6 +193,14 @@ def tell(study: optuna.Study, number: int, state: State, reason: str | None = No
     study.tell(number, value, state=optuna_state)
 
 
+def told_end(study: optuna.Study, number: int) -> tuple[State, str | None] | None:
+    """The state and the reason that a trial was told to have ended with; None while it is open."""
+    trial = _frozen(study, number)
+    if not trial.state.is_finished():
+        return None
+    return trial.user_attrs.get("state", "failed"), trial.user_attrs.get("reason")
+
+
 def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     return study._storage.get_trial(trial_id)

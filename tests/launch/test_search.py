@@ -199,3 +199,51 @@ def test_when_every_trial_fails_the_search_ends_and_says_why_once(
     assert {r.state for r in records.values()} <= {"failed", "interrupted"}
     error = tmp_path / "runs" / "run" / "trials" / "0000" / "error.txt"
     assert "Traceback" in error.read_text()
+
+
+def test_an_end_that_only_the_study_heard_of_is_recorded_on_resuming(
+    tmp_path: Path, people: Path
+) -> None:
+    """The driver was killed between its two writes at a trial's end."""
+    space = space_of(tmp_path)
+    result, _ = search(tmp_path, space, people, trials=2)
+    path = result.run.trials_path
+    lines = path.read_text().splitlines(keepends=True)
+    ends = [line for line in lines if '"ended"' in line]
+    path.write_text("".join(line for line in lines if line != ends[0]))
+    watcher = Watcher()
+    again = run_search(
+        result.run, space, DataSpec(str(people)), {}, SearchOptions(trials=2), watcher
+    )
+    number = json.loads(ends[0])["trial"]
+    assert again.records[number].state == json.loads(ends[0])["state"]
+    assert again.records[number].epochs == result.records[number].epochs
+    assert len(again.records) == 2
+
+
+def test_an_epoch_that_only_the_study_heard_of_is_told_again(tmp_path: Path, people: Path) -> None:
+    """The driver was killed after the study's report: the record gets the epoch on resuming."""
+    space = space_of(tmp_path)
+    result, _ = search(tmp_path, space, people, trials=1)
+    kept = [line for line in result.run.trials_path.read_text().splitlines() if "ended" not in line]
+    assert len(kept) == 4
+    from siamtune.launch.job import trial_folder
+    from siamtune.search.study import open_study
+
+    # As it was before the end: the study open, the last checkpoint there, one epoch recorded.
+    result.run.trials_path.write_text("\n".join(kept[:2]) + "\n")
+    result.run.journal_path.unlink()
+    study = open_study(result.run.journal_path, space)
+    trial = study.ask()
+    from siamtune.search.suggest import suggest
+
+    suggest(space, trial)
+    trial.report(result.records[0].epochs[0]["val/auc"], 1)
+    trial.report(result.records[0].epochs[1]["val/auc"], 2)
+    folder = trial_folder(result.run.folder, 0)
+    assert (folder / "best.safetensors").exists()
+    again = run_search(
+        result.run, space, DataSpec(str(people)), {}, SearchOptions(trials=1), Watcher()
+    )
+    assert [epoch["epoch"] for epoch in again.records[0].epochs] == [1, 2, 3]
+    assert again.records[0].state == "complete"
