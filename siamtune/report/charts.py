@@ -31,6 +31,7 @@ class NumberAxis:
     low: float
     high: float
     log: bool = False
+    whole: bool = False  # epochs and sizes have no ticks between two of them
 
     def at(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1."""
@@ -42,7 +43,11 @@ class NumberAxis:
         values = (
             log_ticks(self.low, self.high) if self.log else round_ticks(self.low, self.high, most)
         )
-        return [(self.at(value), number_text(value)) for value in values]
+        return [
+            (self.at(value), number_text(value))
+            for value in values
+            if not self.whole or value == round(value)
+        ]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ from siamtune.report.table import (
     shown,
     total_epochs,
 )
-from siamtune.search.dimensions import ChoiceDimension, Dimension, described
+from siamtune.search.dimensions import ChoiceDimension, Dimension, IntDimension, described
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord, best_epoch
 
@@ -330,7 +330,8 @@ def _curves(history: History) -> str:
         return ""
     winner = history.winner
     last = max(epoch for curve in curves.values() for epoch, _ in curve)
-    x = NumberAxis("epoch", 1.0 if last > 1 else 0.0, max(last, total_epochs(history.space)))
+    first = 1.0 if last > 1 else 0.0
+    x = NumberAxis("epoch", first, max(last, total_epochs(history.space)), whole=True)
     y = NumberAxis(metric_name(metric), *padded(values))
     frames = {
         "only-wide": Frame(x, y, width=1050, height=400, left=60),
@@ -422,7 +423,10 @@ def _dimensions(history: History, found: Importance) -> list[Dimension]:
 def _axis(dimension: Dimension, label: str) -> Axis:
     if isinstance(dimension, ChoiceDimension):
         return NameAxis(label, tuple(word(value) for value in dimension.choices))
-    return NumberAxis(label, float(dimension.low), float(dimension.high), dimension.log)
+    return NumberAxis(
+        label, float(dimension.low), float(dimension.high), dimension.log,
+        whole=isinstance(dimension, IntDimension),
+    )  # fmt: skip
 
 
 def _slices(history: History, found: Importance) -> str:

@@ -61,6 +61,11 @@ def test_a_logarithmic_axis_has_its_geometric_mean_in_the_middle() -> None:
     assert NumberAxis("lr", 1e-4, 1e-2).at(1e-3) == pytest.approx(0.0909, abs=1e-4)
 
 
+def test_a_whole_axis_has_whole_ticks_only() -> None:
+    assert [tick for _, tick in NumberAxis("epoch", 1, 3, whole=True).ticks(14)] == ["1", "2", "3"]
+    assert len(NumberAxis("epoch", 1, 3).ticks(14)) > 3
+
+
 def test_names_share_the_axis_and_stand_in_the_middle_of_their_share() -> None:
     axis = NameAxis("loss", ("a", "b"))
     assert [axis.at(name) for name in axis.names] == [0.25, 0.75]
