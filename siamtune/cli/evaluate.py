@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,7 +12,7 @@ from siamtune.cli import options
 from siamtune.errors import UsageError
 
 if TYPE_CHECKING:
-    from siamtune.launch.evaluate import Method
+    from siamtune.launch.evaluate import Method, ThresholdPeople
     from siamtune.search.runs import Run
 
 METRICS = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1", "eer": "EER", "tar@far=0.01": "TAR@1%"}
@@ -53,6 +53,9 @@ def evaluate(
         bool,
         typer.Option(help="Also pixels, PCA, HOG, LBP and the untrained network, same pairs."),
     ] = False,
+    threshold_from: Annotated[
+        str, typer.Option(help="Whose pairs give the threshold: train or validation people.")
+    ] = "train",
     epochs: options.Epochs = None,
     set_: options.Set = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.", min=0)] = None,
@@ -95,6 +98,10 @@ def evaluate(
     for wanted in scorer or []:
         if wanted not in SCORERS:
             raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {wanted!r}")
+    if threshold_from not in ("train", "validation"):
+        raise UsageError(
+            f"--threshold-from must be train or validation, but got {threshold_from!r}"
+        )
     spec = replace(plain, protocol=protocol)
     with progress_bar() as progress:
         splits = [fold.split.digest for fold in data_folds(spec, progress)]
@@ -109,12 +116,17 @@ def evaluate(
     }
     run = _open_run(output, name, facts, config.stem if config else protocol)
     tell(f"run: {run.folder}")
-    questions = Questions(tuple(scorer or [chosen.loss.distance]), flip_average, baselines)
+    questions = Questions(
+        tuple(scorer or [chosen.loss.distance]),
+        flip_average,
+        baselines,
+        cast("ThresholdPeople", threshold_from),
+    )
     methods = evaluate_folds(run, facts["config"], spec, questions, threads=threads, tell=tell)
     if as_json:
         print(json.dumps(_document(run, facts, questions.flip_average, methods), indent=2))
     else:
-        _print(facts, questions.flip_average, methods)
+        _print(facts, questions.flip_average, threshold_from, methods)
 
 
 def _open_run(output: Path, name: str | None, facts: dict[str, Any], stem: str) -> "Run":
@@ -166,7 +178,9 @@ def _document(
     }
 
 
-def _print(facts: dict[str, Any], flip_average: bool, methods: list["Method"]) -> None:
+def _print(
+    facts: dict[str, Any], flip_average: bool, threshold_from: str, methods: list["Method"]
+) -> None:
     """Tables on stdout: the folds of each method that was asked for, then one row a method."""
     from rich.table import Table
 
@@ -205,7 +219,7 @@ def _print(facts: dict[str, Any], flip_average: bool, methods: list["Method"]) -
         whole.add_row(method.name, *(_value(method, metric) for metric in METRICS))
     console.print(whole)
     spread = "± standard error over folds; " if summary.folds > 1 else ""
-    note = f"{spread}[low, high]: 95 % over people; threshold from validation people"
+    note = f"{spread}[low, high]: 95 % over people; threshold from {threshold_from} people"
     console.print(note, markup=False)
     if summary.folds > 1:
         for method in methods:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ FOLDS = "folds.jsonl"
 MODEL = "model.safetensors"
 UNTRAINED = "untrained"
 
+ThresholdPeople = Literal["train", "validation"]
+Key = tuple[int, str, bool, str]  # fold, method, flips averaged, whose threshold
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -47,6 +50,7 @@ class Questions:
     scorers: tuple[str, ...]
     flip_average: bool = False  # the mean of a picture's embedding and its mirror image's
     baselines: bool = False
+    threshold_from: ThresholdPeople = "train"  # who validates was never trained on, but is few
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,6 @@ def evaluate(
 ) -> list[Method]:
     """Train every fold of `data.protocol` that is not trained yet, and answer its pairs.
 
-    The threshold comes from the people who validate: those who train look more alike to the network
-    than anybody else, so that a threshold of theirs would be too high.
-
     Raises:
         NoTrialSucceeded: a training failed or collapsed.
         DataError: the data do not suit the protocol.
@@ -84,11 +85,7 @@ def evaluate(
     folds = data_folds(data, progress)
     known = read_folds(run)
     for fold in folds:
-        missing = [
-            name
-            for name in _methods(questions)
-            if (fold.number, name, questions.flip_average) not in known
-        ]
+        missing = [name for name in _methods(questions) if _key(fold, name, questions) not in known]
         if not missing:
             continue
         spec = replace(data, fold=fold.number)
@@ -101,8 +98,8 @@ def evaluate(
         for name, answers in _answers(
             missing, questions, chosen, faces, fold, learnt.parts["model"], device
         ):
-            line = _keep(run, fold, name, questions.flip_average, answers, best_epoch)
-            known[fold.number, name, questions.flip_average] = line
+            line = _keep(run, fold, name, questions, answers, best_epoch)
+            known[_key(fold, name, questions)] = line
             text = "".join(json.dumps(each) + "\n" for each in known.values())
             write_text(run.folder / FOLDS, text)
             metrics = line["metrics"]
@@ -114,14 +111,14 @@ def evaluate(
         _method(
             run,
             name,
-            [known[fold.number, name, questions.flip_average] for fold in folds],
+            [known[_key(fold, name, questions)] for fold in folds],
         )
         for name in _methods(questions)
     ]
 
 
-def read_folds(run: Run) -> dict[tuple[int, str, bool], dict[str, Any]]:
-    """The lines of folds.jsonl by fold, method and whether flips were averaged.
+def read_folds(run: Run) -> dict[Key, dict[str, Any]]:
+    """The lines of folds.jsonl.
 
     Raises:
         InvalidInput: a line is damaged.
@@ -131,12 +128,17 @@ def read_folds(run: Run) -> dict[tuple[int, str, bool], dict[str, Any]]:
         return {}
     try:
         read = [json.loads(line) for line in path.read_text().splitlines()]
-        return {(line["fold"], line["method"], line["flip_average"]): line for line in read}
+        names = ("fold", "method", "flip_average", "threshold_from")
+        return {tuple(line[name] for name in names): line for line in read}
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{path}: must hold one JSON object a line, but {error}; remove the damaged line, and "
             "its fold is asked again"
         ) from None
+
+
+def _key(fold: Fold, name: str, questions: Questions) -> Key:
+    return fold.number, name, questions.flip_average, questions.threshold_from
 
 
 def _methods(questions: Questions) -> list[str]:
@@ -209,7 +211,7 @@ def _answers(
 ) -> list[tuple[str, Answers]]:
     """Every method's answers to a fold; embeddings and features are computed once each."""
     threshold_pairs = verification_pairs(
-        faces.indices("validation"), faces.identities, seed=faces.split.seed
+        faces.indices(questions.threshold_from), faces.identities, seed=faces.split.seed
     )
     pictures = np.unique(
         np.concatenate(
@@ -290,16 +292,17 @@ def _embeddings(
 
 
 def _keep(
-    run: Run, fold: Fold, name: str, flip_average: bool, answers: Answers, best_epoch: int
+    run: Run, fold: Fold, name: str, questions: Questions, answers: Answers, best_epoch: int
 ) -> dict[str, Any]:
     """Write a fold's scores and say what they give."""
-    path = _folder(run, fold) / f"{_stem(name, flip_average)}.npz"
+    path = _folder(run, fold) / f"{_stem(name, questions.flip_average)}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **asdict(answers))
     line = {
         "fold": fold.number,
         "method": name,
-        "flip_average": flip_average,
+        "flip_average": questions.flip_average,
+        "threshold_from": questions.threshold_from,
         "protocol": fold.split.protocol,
         "split": fold.split.digest,
         "pairs": len(answers.same),

@@ -22,8 +22,9 @@ Integers = NDArray[np.int64]
 
 # Directions in which training pictures differ less than this share of the most are rounding.
 NEGLIGIBLE_VARIANCE = 1e-9
-# Whitening makes all directions equally important, those of noise as well: they are left out.
-VARIANCE_WHITENED = 0.99
+# Whitening makes all directions equally important, those of noise as well: they are left out. On
+# LFW's View 1 a small network had an AUC of 0.833 with 0.99 of the variance, 0.870 with 0.9.
+VARIANCE_WHITENED = 0.9
 # Every step raises the likelihood, each by less than the one before.
 EM_STEPS = 50
 CHUNK_NUMBERS = 1 << 22  # of embeddings gathered on each side at a time: 32 MiB

@@ -49,7 +49,7 @@ def test_every_pair_of_the_test_people_is_asked(people: Path, tmp_path: Path) ->
 def test_a_stopped_evaluation_goes_on_where_it_was(
     olivetti: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("siamtune.verification.protocols.OLIVETTI_FOLDS", 3)
+    monkeypatch.setattr("siamtune.verification.protocols.OLIVETTI_FOLDS", 2)
     run = Run(tmp_path)
     config = DEFAULTS | DIALS | {"epochs": 1}
     questions = Questions(("cosine",))
@@ -57,7 +57,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(
     real = module.run_trial
 
     def watched(job):  # type: ignore[no-untyped-def]
-        if len(trained) == 2:
+        if len(trained) == 1:
             trained.append(0)
             raise KeyboardInterrupt
         trained.append(job.number)
@@ -67,19 +67,23 @@ def test_a_stopped_evaluation_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, config, olivetti, questions, threads=1)
     before = read_folds(run)
-    assert [number for number, _, _ in before] == [1, 2]
+    assert [number for number, *_ in before] == [1]
 
     (method,) = evaluate(run, config, olivetti, questions, threads=1)
-    assert trained == [1, 2, 0, 3]
-    assert method.summary.folds == 3
-    assert list(method.folds[:2]) == list(before.values())
+    assert trained == [1, 0, 2]
+    assert method.summary.folds == 2
+    assert list(method.folds[:1]) == list(before.values())
 
     # Another way to score trains nothing; flips change the scores, not the network.
     asked = Questions(("cosine", "lda"), flip_average=True)
     flipped, lda = evaluate(run, config, olivetti, asked, threads=1)
-    assert len(trained) == 4
+    assert len(trained) == 3
     assert lda.name == "lda"
     assert flipped.summary.mean["auc"] != method.summary.mean["auc"]
+    asked = Questions(("cosine",), threshold_from="validation")
+    (other,) = evaluate(run, config, olivetti, asked, threads=1)
+    assert other.summary.pooled == method.summary.pooled
+    assert other.folds[0]["threshold"] != method.folds[0]["threshold"]
 
 
 def test_baselines_answer_the_same_pairs(people: Path, tmp_path: Path) -> None:
