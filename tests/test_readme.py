@@ -1,4 +1,4 @@
-"""The README holds: its commands are ones that siamtune understands, its Python runs, its tree is."""
+"""The README holds: siamtune understands its commands, its Python runs, its tree is there."""
 
 import os
 import re

@@ -15,7 +15,6 @@ from siamtune.models.initialization import he_normal
 from siamtune.models.locally_connected import LocallyConnected2d
 from siamtune.models.width import widened
 
-
 # Height of DeepID's pictures (39 x 31) in that of DeepID2's (55 x 47).
 DEEPID_SHARE = 39 / 55
 

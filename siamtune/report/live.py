@@ -212,7 +212,7 @@ class LiveView:
             fault = f"trial {self._fault.number} {what}: {one_line(self._fault.reason or '')}"
             parts.append(Text(fault, "red", no_wrap=True, overflow="ellipsis"))
         if not self._running and not self._best:
-            return [*parts, Text("no trial runs yet", "dim")]
+            return [*parts, Text("no trial runs yet: Ray is starting", "dim")]
         room = max(2, height - HEADER_ROWS)
         best = self._best[: max(1, room // 2)]
         running = list(self._running.values())

@@ -1,29 +1,12 @@
-"""One Ray for all tests of a session, and people so small that a trial takes a moment."""
+"""One Ray for all tests of a session."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from siamtune.launch.cluster import TrialResources, connect, prepare_environment
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 people with five 24 px pictures each: a pattern a person, noise a picture."""
-    folder = tmp_path_factory.mktemp("people")
-    rng = np.random.default_rng(0)
-    for person in range(24):
-        pattern = rng.normal(size=(6, 6)).repeat(4, axis=0).repeat(4, axis=1)
-        (folder / f"person {person:02d}").mkdir()
-        for picture in range(5):
-            pixels = 128 + 30 * pattern + 25 * rng.normal(size=pattern.shape)
-            path = folder / f"person {person:02d}" / f"{picture}.png"
-            cv2.imwrite(str(path), pixels.clip(0, 255).astype(np.uint8))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -62,11 +62,11 @@ def records_of(folder: Path) -> dict[int, TrialRecord]:
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_lost_and_nothing_runs_twice(
-    tmp_path: Path, people: Path, cache: Path, way: signal.Signals
+    tmp_path: Path, pattern_people: Path, cache: Path, way: signal.Signals
 ) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     search = start(
-        tmp_path, "search", "--space", str(tmp_path / "space.yaml"), "--data", str(people),
+        tmp_path, "search", "--space", str(tmp_path / "space.yaml"), "--data", str(pattern_people),
         "--name", "run",
     )  # fmt: skip
     wait_for(tmp_path, ended=2)

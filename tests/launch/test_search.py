@@ -63,7 +63,7 @@ def space_of(folder: Path, text: str = SPACE) -> Space:
 def search(
     folder: Path,
     space: Space,
-    people: Path,
+    pattern_people: Path,
     *,
     trials: int = 8,
     resources: TrialResources | None = None,
@@ -75,7 +75,7 @@ def search(
     result = run_search(
         run,
         space,
-        DataSpec(str(people), landmarks=landmarks),
+        DataSpec(str(pattern_people), landmarks=landmarks),
         {"data": "people", "protocol": "identity-holdout", "split": "x"},
         SearchOptions(trials=trials, concurrent=2, resources=resources or TrialResources()),
         watcher,
@@ -85,11 +85,11 @@ def search(
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, people: Path, ray_here: None
+    tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: None
 ) -> tuple[SearchResult, Watcher, Space]:
     folder = tmp_path_factory.mktemp("search")
     space = space_of(folder)
-    return *search(folder, space, people), space
+    return *search(folder, space, pattern_people), space
 
 
 def test_every_trial_ends_in_an_honest_state(
@@ -176,11 +176,15 @@ def test_only_checkpoints_of_the_best_stay(
 
 
 def test_two_workers_a_trial_give_the_same_search(
-    finished: tuple[SearchResult, Watcher, Space], tmp_path: Path, people: Path
+    finished: tuple[SearchResult, Watcher, Space], tmp_path: Path, pattern_people: Path
 ) -> None:
     alone, _, space = finished
     together, _ = search(
-        tmp_path, space, people, trials=3, resources=TrialResources(workers=2, cpus_per_worker=0.5)
+        tmp_path,
+        space,
+        pattern_people,
+        trials=3,
+        resources=TrialResources(workers=2, cpus_per_worker=0.5),
     )
     first, twin = alone.records[0].epochs[0], together.records[0].epochs[0]
     assert twin["train/loss"] == pytest.approx(first["train/loss"], rel=1e-3)
@@ -188,11 +192,11 @@ def test_two_workers_a_trial_give_the_same_search(
 
 
 def test_when_every_trial_fails_the_search_ends_and_says_why_once(
-    tmp_path: Path, people: Path
+    tmp_path: Path, pattern_people: Path
 ) -> None:
     space = space_of(tmp_path, SPACE.replace("data.crop: none", "data.crop: trees"))
     with pytest.raises(NoTrialSucceeded) as raised:
-        search(tmp_path, space, people, landmarks=str(tmp_path / "absent.dat"))
+        search(tmp_path, space, pattern_people, landmarks=str(tmp_path / "absent.dat"))
     assert str(raised.value).count("absent.dat") == 1
     records = read_records(tmp_path / "runs" / "run" / "trials.jsonl")
     assert 5 <= len(records) < 8
@@ -202,18 +206,18 @@ def test_when_every_trial_fails_the_search_ends_and_says_why_once(
 
 
 def test_an_end_that_only_the_study_heard_of_is_recorded_on_resuming(
-    tmp_path: Path, people: Path
+    tmp_path: Path, pattern_people: Path
 ) -> None:
     """The driver was killed between its two writes at a trial's end."""
     space = space_of(tmp_path)
-    result, _ = search(tmp_path, space, people, trials=2)
+    result, _ = search(tmp_path, space, pattern_people, trials=2)
     path = result.run.trials_path
     lines = path.read_text().splitlines(keepends=True)
     ends = [line for line in lines if '"ended"' in line]
     path.write_text("".join(line for line in lines if line != ends[0]))
     watcher = Watcher()
     again = run_search(
-        result.run, space, DataSpec(str(people)), {}, SearchOptions(trials=2), watcher
+        result.run, space, DataSpec(str(pattern_people)), {}, SearchOptions(trials=2), watcher
     )
     number = json.loads(ends[0])["trial"]
     assert again.records[number].state == json.loads(ends[0])["state"]
@@ -221,10 +225,12 @@ def test_an_end_that_only_the_study_heard_of_is_recorded_on_resuming(
     assert len(again.records) == 2
 
 
-def test_an_epoch_that_only_the_study_heard_of_is_told_again(tmp_path: Path, people: Path) -> None:
+def test_an_epoch_that_only_the_study_heard_of_is_told_again(
+    tmp_path: Path, pattern_people: Path
+) -> None:
     """The driver was killed after the study's report: the record gets the epoch on resuming."""
     space = space_of(tmp_path)
-    result, _ = search(tmp_path, space, people, trials=1)
+    result, _ = search(tmp_path, space, pattern_people, trials=1)
     kept = [line for line in result.run.trials_path.read_text().splitlines() if "ended" not in line]
     assert len(kept) == 4
     from siamtune.launch.job import trial_folder
@@ -243,7 +249,7 @@ def test_an_epoch_that_only_the_study_heard_of_is_told_again(tmp_path: Path, peo
     folder = trial_folder(result.run.folder, 0)
     assert (folder / "best.safetensors").exists()
     again = run_search(
-        result.run, space, DataSpec(str(people)), {}, SearchOptions(trials=1), Watcher()
+        result.run, space, DataSpec(str(pattern_people)), {}, SearchOptions(trials=1), Watcher()
     )
     assert [epoch["epoch"] for epoch in again.records[0].epochs] == [1, 2, 3]
     assert again.records[0].state == "complete"
