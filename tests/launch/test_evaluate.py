@@ -32,13 +32,13 @@ def olivetti(data_home: Path) -> DataSpec:
     return DataSpec("olivetti", str(data_home), protocol="olivetti-8fold")
 
 
-def test_every_pair_of_the_test_people_is_asked(people: Path, tmp_path: Path) -> None:
+def test_every_pair_of_the_test_people_is_asked(pattern_people: Path, tmp_path: Path) -> None:
     run = new_run(tmp_path, "run", "space")
-    data = DataSpec(str(people), protocol="all-pairs")
+    data = DataSpec(str(pattern_people), protocol="all-pairs")
     (method,) = evaluate(run, DEFAULTS | DIALS, data, Questions(("cosine",)), threads=1)
     (line,) = method.folds
     assert line["protocol"] == "all-pairs"
-    assert line["pairs"] == method.summary.pairs == 2 * 5 * (2 * 5 - 1) // 2
+    assert line["pairs"] == method.summary.pairs == 20 * 19 // 2  # four test people with five each
     with np.load(run.folder / "folds" / "01" / "cosine.npz") as kept:
         assert method.summary.mean["auc"] == roc_auc(kept["scores"], kept["same"])
         assert np.array_equal(kept["same"], kept["left"] == kept["right"])
@@ -86,8 +86,8 @@ def test_a_stopped_evaluation_goes_on_where_it_was(
     assert other.folds[0]["threshold"] != method.folds[0]["threshold"]
 
 
-def test_baselines_answer_the_same_pairs(people: Path, tmp_path: Path) -> None:
-    data = DataSpec(str(people))
+def test_baselines_answer_the_same_pairs(pattern_people: Path, tmp_path: Path) -> None:
+    data = DataSpec(str(pattern_people))
     asked = Questions(("cosine",), baselines=True)
     methods = evaluate(Run(tmp_path), DEFAULTS | DIALS, data, asked, threads=1)
     assert len({method.summary.pairs for method in methods}) == 1
@@ -99,10 +99,10 @@ def test_baselines_answer_the_same_pairs(people: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
-    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dials = [f"{name}={value}" for name, value in DIALS.items()]
-    given = {"data": str(people), "threads": 1, "name": "run", "output": tmp_path}
+    given = {"data": str(pattern_people), "threads": 1, "name": "run", "output": tmp_path}
     evaluate_command(set_=dials, as_json=True, **given)  # type: ignore[arg-type]
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "siamtune.evaluate/1"
