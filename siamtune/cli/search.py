@@ -115,10 +115,13 @@ def resume(
     Finished trials stay, interrupted ones continue from their last epoch.
     """
     from siamtune.launch.job import DataSpec
+    from siamtune.search.lock import driving
     from siamtune.search.runs import find_run, write_text
     from siamtune.search.space import load_space
 
     found = find_run(run, output)
+    with driving(found):
+        pass  # refused at once, and not after the data are prepared
     facts = found.facts()
     wanted = _wanted_trials(trials, int(facts["trials"]))
     budget_s = options.parse_duration(time_budget) if time_budget else None

@@ -27,6 +27,7 @@ from siamtune.launch.cluster import (
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
 from siamtune.report.tensorboard import trial_hparams, write_experiment
+from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
@@ -80,7 +81,20 @@ def run_search(
     Raises:
         NoTrialSucceeded: the first trials all failed, or none was complete or stopped at the end.
         ClusterError: the cluster cannot hold one trial.
+        InvalidInput: another process drives this run.
     """
+    with driving(run):
+        return _run_search(run, space, data, facts, options, view)
+
+
+def _run_search(
+    run: Run,
+    space: Space,
+    data: DataSpec,
+    facts: Mapping[str, Any],
+    options: SearchOptions,
+    view: View,
+) -> SearchResult:
     began = time.monotonic()
     prepare_environment(options.address)
     from ray import tune

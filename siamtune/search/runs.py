@@ -5,6 +5,7 @@ space.yaml          the resolved space
 environment.json    versions and machine
 trials.jsonl        what happened to each trial
 study.log           the Optuna journal
+driver.json         which process drives the search, while one does
 tensorboard/        one folder a trial
 trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
 best.yaml, best/    the winner: configuration, model.safetensors

@@ -1,0 +1,58 @@
+"""One process at a time drives a run: it holds the run's lock for as long as it lives.
+
+The operating system frees the lock with its process, `kill -9` included. On a shared folder the
+lock reaches other hosts as far as the file system carries `flock` (NFS and Lustre do).
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from siamtune.errors import InvalidInput
+from siamtune.search.runs import Run, write_text
+
+LOCK = ".driver.lock"
+# Beside the lock, not in it: who asks for a lock may empty its file.
+DRIVER = "driver.json"
+
+
+@contextmanager
+def driving(run: Run) -> Iterator[None]:
+    """Be the one process that writes to a run's study and record.
+
+    Raises:
+        InvalidInput: another process is; the message says which, where and since when.
+    """
+    lock = FileLock(run.folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InvalidInput(
+            f"{run.folder} must be driven by one process at a time, but {_driver(run)} drives it; "
+            "wait for its end, or end it in good order with Ctrl-C or: kill -INT"
+        ) from None
+    try:
+        me = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(run.folder / DRIVER, json.dumps(me) + "\n")
+        yield
+    finally:
+        (run.folder / DRIVER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _driver(run: Run) -> str:
+    try:
+        driver: dict[str, Any] = json.loads((run.folder / DRIVER).read_text())
+        return f"process {driver['pid']} on {driver['host']} (since {driver['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"  # it has only just begun
