@@ -275,6 +275,19 @@ def trial_config(flat: dict[str, Any]) -> TrialConfig:
         raise ConfigError("\n".join(_fault(fault) for fault in error.errors())) from None
 
 
+def check_shared_out(config: TrialConfig, workers: int) -> None:
+    """Refuse a batch that so many workers cannot share equally.
+
+    Raises:
+        ConfigError: naming the dial to change.
+    """
+    if config.batch.images % workers:
+        raise ConfigError(
+            f"batch.images must be a multiple of the {workers} workers that share it, "
+            f"but got {config.batch.images}"
+        )
+
+
 def _fault(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:

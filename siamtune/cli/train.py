@@ -1,4 +1,4 @@
-"""`siamtune train`: one configuration, in this process, without Ray."""
+"""`siamtune train`: one configuration, in this process or on several workers."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from siamtune.cli import options
+from siamtune.cli.search import Address, CpusPerWorker, GpusPerWorker
 from siamtune.errors import NoTrialSucceeded, UsageError
 
 
@@ -28,6 +29,12 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads. Default: all there are.", min=1)
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Ray Train workers that share the training; 1 needs no Ray.", min=1)
+    ] = 1,
+    cpus_per_worker: CpusPerWorker = 1.0,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    address: Address = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -38,7 +45,7 @@ def train(
     Without --config and --space it trains siamtune's defaults.
     """
     from siamtune.cli.search import data_spec, now, tell, tell_data
-    from siamtune.config import flatten, trial_config
+    from siamtune.config import check_shared_out, flatten, trial_config
     from siamtune.search.config_file import read_config
     from siamtune.search.runs import new_run, write_text
     from siamtune.search.space import complete, load_space
@@ -55,10 +62,12 @@ def train(
         loaded = load_space(space, overrides=overrides)
         base = complete(loaded, loaded.start[0] if loaded.start else {})
     chosen = trial_config({**base, **overrides})
+    check_shared_out(chosen, workers)
     spec = data_spec(data, data_home, landmarks, split_seed)
     tell_data(spec.source)
 
     from siamtune.launch.alone import train_alone
+    from siamtune.launch.cluster import TrialResources
     from siamtune.report.progress import progress_bar
 
     stem = config.stem if config else Path(space).stem if space else "train"
@@ -81,7 +90,10 @@ def train(
     }
     write_text(run.facts_path, json.dumps(facts, indent=2) + "\n")
     tell(f"run: {run.folder}")
-    record = train_alone(run, flatten(chosen), spec, facts, threads, tell)
+    record = train_alone(
+        run, flatten(chosen), spec, facts, threads, tell,
+        resources=TrialResources(workers, cpus_per_worker, gpus_per_worker), address=address,
+    )  # fmt: skip
     if record.state != "complete":
         raise NoTrialSucceeded(f"the training {record.state}: {record.reason}")
     best = max(record.epochs, key=lambda epoch: epoch["val/auc"])

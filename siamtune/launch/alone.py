@@ -1,9 +1,17 @@
-"""One configuration in this process: the worker's own loop, recorded like a search of one."""
+"""One configuration, recorded like a search of one: in this process, or on several workers."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
+from siamtune.launch.cluster import (
+    TrialResources,
+    concurrent_trials,
+    connect,
+    prepare_environment,
+)
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
 from siamtune.launch.worker import run_trial
 from siamtune.search.config_file import config_yaml
@@ -21,8 +29,18 @@ def train_alone(
     facts: Mapping[str, Any],
     threads: int | None,
     tell: Callable[[str], None],
+    *,
+    resources: TrialResources | None = None,
+    address: str | None = None,
 ) -> TrialRecord:
-    """Train a flat configuration to its end and leave its best model in the run folder."""
+    """Train a flat configuration to its end and leave its best model in the run folder.
+
+    One worker trains in this process, without Ray; several are a Ray Train group.
+
+    Raises:
+        ClusterError: the cluster cannot hold the workers.
+        GangDied: the workers ended in the midst of the training.
+    """
     job = TrialJob(
         number=0,
         config=config,
@@ -36,12 +54,13 @@ def train_alone(
     recorder = Recorder(run.trials_path)
     recorder.started(0, {}, {key: facts[key] for key in ("data", "protocol", "split")})
     tell("  ".join(f"{column.rpartition('/')[2]:>8}" for column in COLUMNS))
-    for result in run_trial(job):
-        if metrics := result.get("metrics"):
-            recorder.epoch(0, metrics)
-            tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
-        if state := result.get("state"):
-            recorder.ended(0, state, result.get("reason"))
+    with _results(job, resources or TrialResources(), address) as results:
+        for result in results:
+            if metrics := result.get("metrics"):
+                recorder.epoch(0, metrics)
+                tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
+            if state := result.get("state"):
+                recorder.ended(0, state, result.get("reason"))
     recorder.close()
     folder = trial_folder(run.folder, 0)
     if (folder / BEST).exists():
@@ -50,6 +69,25 @@ def train_alone(
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
     return recorder.records[0]
+
+
+@contextmanager
+def _results(
+    job: TrialJob, resources: TrialResources, address: str | None
+) -> Iterator[Iterator[dict[str, Any]]]:
+    if resources.workers == 1:
+        yield run_trial(job)
+        return
+    prepare_environment(address)
+    connect(address, resources, verbose=False)
+    concurrent_trials(resources)  # refuses what would wait for ever
+    from siamtune.launch.gang import Gang, GangSize
+
+    gang = Gang(GangSize(**asdict(resources)))
+    try:
+        yield gang.run(job)
+    finally:
+        gang.close()
 
 
 def _short(value: float) -> str:

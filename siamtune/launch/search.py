@@ -144,6 +144,7 @@ def _run_search(
         space=space,
         recorder=recorder,
         trials=options.trials,
+        workers=options.resources.workers,
         plain_job=plain_job,
         listen=listen,
         facts=dict(facts),

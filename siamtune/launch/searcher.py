@@ -30,6 +30,7 @@ class Driver:
     space: Space
     recorder: Recorder
     trials: int  # to be started in all, this time and before
+    workers: int  # that share a trial
     # What a slot's config holds for a trial, of which so many epochs are recorded already.
     plain_job: Callable[[Proposal, int], dict[str, Any]]
     listen: Callable[[TrialRecord], None]
@@ -70,7 +71,7 @@ class Driver:
         elif self._started >= self.trials:
             return None
         else:
-            proposal = studies.propose(self.study, self.space, self._reject)
+            proposal = studies.propose(self.study, self.space, self._reject, workers=self.workers)
         self._started += proposal.number not in self.recorder.records
         self.numbers[tune_id] = proposal.number
         self._running.add(proposal.number)

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from siamtune.config import trial_config
+from siamtune.config import check_shared_out, trial_config
 from siamtune.errors import ConfigError, InvalidInput, SpaceError
 from siamtune.search.records import State
 from siamtune.search.space import Space
@@ -127,8 +127,12 @@ def _pruner(space: Space) -> BasePruner:
             return NopPruner()
 
 
-def propose(study: optuna.Study, space: Space, rejected: Callable[[Rejected], None]) -> Proposal:
-    """Ask the sampler until it proposes what can be built; hand each refused one to `rejected`.
+def propose(
+    study: optuna.Study, space: Space, rejected: Callable[[Rejected], None], *, workers: int = 1
+) -> Proposal:
+    """Ask the sampler until it proposes what can be built and shared out to `workers`.
+
+    Each refused proposal is told as failed and handed to `rejected`.
 
     Raises:
         SpaceError: nothing that can be built was found.
@@ -138,7 +142,7 @@ def propose(study: optuna.Study, space: Space, rejected: Callable[[Rejected], No
         trial = study.ask()
         config = suggest(space, trial)
         try:
-            trial_config(config)
+            check_shared_out(trial_config(config), workers)
         except ConfigError as error:
             reason = str(error)
             study.tell(trial, state=TrialState.FAIL)

@@ -253,3 +253,28 @@ def test_an_epoch_that_only_the_study_heard_of_is_told_again(
     )
     assert [epoch["epoch"] for epoch in again.records[0].epochs] == [1, 2, 3]
     assert again.records[0].state == "complete"
+
+
+def test_a_training_on_two_workers_follows_one_on_one(tmp_path: Path, pattern_people: Path) -> None:
+    from siamtune.config import flatten
+    from siamtune.launch.alone import train_alone
+
+    space = space_of(tmp_path)
+    config = flatten(trial_config({**space.fixed, "epochs": 1}))
+    facts = {"data": "people", "protocol": "identity-holdout", "split": "x"}
+    losses = []
+    for workers in (1, 2):
+        record = train_alone(
+            new_run(tmp_path / "runs", f"workers-{workers}", "test"),
+            config,
+            DataSpec(str(pattern_people)),
+            facts,
+            1,
+            lambda line: None,
+            resources=TrialResources(workers, cpus_per_worker=0.5),
+        )
+        assert record.state == "complete"
+        losses.append(record.epochs[0]["train/loss"])
+        model = tmp_path / "runs" / f"workers-{workers}" / "best" / "model.safetensors"
+        assert read_checkpoint(model).facts["config"] == config
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -94,6 +94,19 @@ def test_what_cannot_be_built_is_told_as_failed_and_proposed_no_further(tmp_path
         assert each.reason == "chopra needs data.resolution_px >= 46, but got 32"
 
 
+def test_a_batch_that_the_workers_cannot_share_is_not_proposed(tmp_path: Path) -> None:
+    text = SPACE.replace("space:\n", "space:\n  batch.images: {choice: [40, 48]}\n")
+    study = open_study(tmp_path / "study.log", space := a_space(tmp_path, "none: {}", text=text))
+    rejected: list[Rejected] = []
+    for _ in range(8):
+        proposal = propose(study, space, rejected.append, workers=3)
+        assert proposal.config["batch.images"] == 48
+    assert {each.suggested["batch.images"] for each in rejected} == {40}
+    assert rejected[0].reason == (
+        "batch.images must be a multiple of the 3 workers that share it, but got 40"
+    )
+
+
 def test_a_space_of_nothing_buildable_ends_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
