@@ -114,7 +114,7 @@ class Driver:
 
     def is_ending(self) -> bool:
         if self.deadline is not None and time.monotonic() > self.deadline:
-            self.draining = self.draining or "the time budget is used up"
+            self.draining = self.draining or "the end of the time budget"
         return bool(self.draining or self.hopeless or self.error)
 
     def interrupt_running(self) -> None:
