@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +101,9 @@ def resume(
     trials: Annotated[
         str | None, typer.Option(help="In all, or +N for N more than were asked for before.")
     ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Go on in this space; what still counts there is told.")
+    ] = None,
     time_budget: TimeBudget = None,
     concurrent: Concurrent = None,
     workers_per_trial: Workers = 1,
@@ -112,22 +116,32 @@ def resume(
 ) -> None:
     """Go on with a search: siamtune resume latest --trials +50
 
-    Finished trials stay, interrupted ones continue from their last epoch.
+    Finished trials stay, interrupted ones continue from their last epoch. With another space,
+    past trials that lie in it count there as if it had proposed them.
     """
     from siamtune.launch.job import DataSpec
+    from siamtune.search.carry import carry, finish_carry, plan_carry
     from siamtune.search.lock import driving
     from siamtune.search.runs import find_run, write_text
     from siamtune.search.space import load_space
 
     found = find_run(run, output)
-    with driving(found):
-        pass  # refused at once, and not after the data are prepared
+    with driving(found):  # a run that is driven is refused now, not after its data are prepared
+        finish_carry(found)
     facts = found.facts()
-    wanted = _wanted_trials(trials, int(facts["trials"]))
+    before = loaded = load_space(str(found.space_path))
+    if space is not None:
+        loaded = load_space(space)
+    asked = int(facts["trials"])
+    # A space file says how many trials it is meant for; the run knows what was asked for last.
+    wanted = loaded.study.trials if space and trials is None else _wanted_trials(trials, asked)
+    loaded = replace(loaded, study=replace(loaded.study, trials=wanted))
     budget_s = options.parse_duration(time_budget) if time_budget else None
-    loaded = load_space(str(found.space_path), trials=wanted)
     spec = DataSpec(**facts["data_spec"])
     tell(f"resuming {found.folder}")
+    if space is not None:
+        for line in plan_carry(found, before, loaded).lines():
+            tell(line)
     tell_data(spec.source)
     prepared = _prepare(loaded, spec)
     if prepared["split"] != facts["split"]:
@@ -137,7 +151,10 @@ def resume(
             f"{spec.source} must hold the same people as when the search began (split "
             f"{facts['split']}), but got split {prepared['split']}; numbers would not compare"
         )
-    write_text(found.facts_path, json.dumps({**facts, "trials": wanted}, indent=2) + "\n")
+    with driving(found):
+        if space is not None:
+            carry(found, before, loaded)
+        write_text(found.facts_path, json.dumps({**facts, "trials": wanted}, indent=2) + "\n")
     _search(
         found, loaded, spec, prepared,
         _options(wanted, budget_s, concurrent, workers_per_trial, cpus_per_worker,

@@ -13,9 +13,16 @@ from typing import Any
 
 from siamtune.report.table import STATES, total_epochs
 from siamtune.search.dials import dial_value
-from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimension, IntDimension
+from siamtune.search.dimensions import (
+    ChoiceDimension,
+    Dimension,
+    FloatDimension,
+    IntDimension,
+    holds,
+)
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord, best_epoch
+from siamtune.search.suggest import distribution
 
 # PED-ANOVA compares the best trials with all; Optuna's advice is five or more among the best.
 LEAST_FOR_IMPORTANCE = 20
@@ -58,23 +65,9 @@ def importance(history: History) -> Importance:
             f"and there are {len(measured)}",
         )  # fmt: skip
     import optuna
-    from optuna.distributions import (
-        BaseDistribution,
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    def distribution(dimension: Dimension) -> BaseDistribution:
-        if isinstance(dimension, ChoiceDimension):
-            return CategoricalDistribution(dimension.choices)
-        low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
-        if isinstance(dimension, IntDimension):
-            return IntDistribution(int(low), int(high), log=log, step=dimension.step)
-        return FloatDistribution(low, high, log=log, step=step)
-
-    searched = {d.name: distribution(d) for d in history.space.dimensions}
+    searched = {d.name: d for d in history.space.dimensions}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     evaluator = PedAnovaImportanceEvaluator(
         target_quantile=max(0.1, LEAST_AMONG_BEST / len(measured))
@@ -84,11 +77,11 @@ def importance(history: History) -> Importance:
     values = [value if objective.mode == "min" else -value for _, value in measured]
     study = optuna.create_study()
     for (record, _), value in zip(measured, values, strict=True):
-        known = [name for name in record.config if name in searched]
+        known = [name for name, dimension in searched.items() if has(record, dimension)]
         study.add_trial(
             optuna.trial.create_trial(
                 params={name: record.config[name] for name in known},
-                distributions={name: searched[name] for name in known},
+                distributions={name: distribution(searched[name]) for name in known},
                 value=value,
             )
         )
@@ -183,7 +176,8 @@ def place(dimension: FloatDimension | IntDimension, value: float) -> float:
 
 
 def has(record: TrialRecord, dimension: Dimension) -> bool:
-    return dimension.name in record.config
+    """Whether a trial was suggested a value of a dial that the space, as it is now, still holds."""
+    return dimension.name in record.config and holds(dimension, record.config[dimension.name])
 
 
 def _wider(dimension: FloatDimension | IntDimension, end: str) -> Dimension | None:

@@ -33,6 +33,7 @@ from siamtune.report.findings import (
     costs,
     failures,
     fields,
+    has,
     importance,
     on_bounds,
     untried,
@@ -437,7 +438,7 @@ def _slices(history: History, found: Importance) -> str:
     y = _objective_axis(history, values)
     panels = []
     for dimension in _dimensions(history, found):
-        active = [record for record in order if dimension.name in record.config]
+        active = [record for record in order if has(record, dimension)]
         if not active:
             continue
         log = " (log)" if getattr(dimension, "log", False) else ""
@@ -534,7 +535,7 @@ def _parallel(history: History, found: Importance) -> str:
     shared = [
         d
         for d in _dimensions(history, found)
-        if all(d.name in record.config for record in order)
+        if all(has(record, d) for record in order)
         and (isinstance(d, ChoiceDimension) or d.low < d.high)
     ][:MOST_COLUMNS]
     if len(order) < 2 or not shared:

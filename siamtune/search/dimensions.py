@@ -97,6 +97,13 @@ def contains(dimension: Dimension, value: Any) -> bool:
     return value is not None and dimension.low <= value <= dimension.high
 
 
+def holds(dimension: Dimension, value: Any) -> bool:
+    """Whether the dimension could have proposed the value: within it and, if any, on its grid."""
+    if isinstance(dimension, ChoiceDimension) or not contains(dimension, value):
+        return contains(dimension, value)
+    return math.isclose(nearest(dimension, value), value, rel_tol=1e-9)
+
+
 def nearest(dimension: Dimension, value: Any) -> Any:
     """The value of the dimension nearest to `value`: clipped, on the grid, of the right type.
 

@@ -6,6 +6,9 @@ the same events, so none of them can disagree about what a trial was.
     {"event": "started", "trial": 7, "time": ..., "config": {...}}
     {"event": "epoch",   "trial": 7, "metrics": {"epoch": 1, "val/auc": 0.81, ...}}
     {"event": "ended",   "trial": 7, "time": ..., "state": "complete", "reason": null}
+    {"event": "carried", "trial": 7, "config": {...}}
+
+`carried` names a trial's dials anew where the space has changed under it.
 """
 
 import json
@@ -22,7 +25,7 @@ State = Literal[
     "running",  # started and not ended
     "interrupted",  # the search ended first; `resume` goes on from its last epoch
     "complete",  # trained to its last epoch
-    "stopped",  # ended by the scheduler at epoch k: worse than its peers
+    "stopped",  # ended at epoch k by the scheduler, or by a new space that has no place for it
     "collapsed",  # loss not finite or all embeddings equal
     "invalid",  # a combination that cannot be built; never started
     "out_of_memory",
@@ -111,8 +114,10 @@ def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> Tr
                 reason=event.get("reason"),
                 ended=float(event["time"]),
             )
+        case "carried":
+            record = replace(records[number], config=event["config"])
         case other:
-            raise InvalidInput(f"an event is started, epoch or ended, but got {other!r}")
+            raise InvalidInput(f"an event is started, epoch, ended or carried, but got {other!r}")
     records[number] = record
     return record
 
@@ -168,6 +173,10 @@ class Recorder:
         return self._append(
             {"event": "ended", "trial": trial, "time": time(), "state": state, "reason": reason}
         )
+
+    def carried(self, trial: int, config: Mapping[str, Any]) -> TrialRecord:
+        """Name the dials of a past trial as the new space sees them."""
+        return self._append({"event": "carried", "trial": trial, "config": dict(config)})
 
     def close(self) -> None:
         self._file.close()

@@ -6,8 +6,9 @@ It lies on disk as a journal, so sampler, rungs and history survive any restart,
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from siamtune.config import check_shared_out, trial_config
 from siamtune.errors import ConfigError, InvalidInput, SpaceError
 from siamtune.search.records import State
 from siamtune.search.space import Space
-from siamtune.search.suggest import start_points, suggest
+from siamtune.search.suggest import distribution, start_points, suggest
 
 STUDY_NAME = "siamtune"
 # Proposals in a row that cannot be built before the space itself is at fault.
@@ -85,12 +86,33 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True)
+class Past:
+    """A trial of a study that is told anew to another one."""
+
+    number: int
+    state: State
+    params: Mapping[str, Any]  # those that it suggests; none matter where it lies outside
+    values: Mapping[int, float]  # the objective after each epoch
+    reason: str | None = None
+    started: float | None = None  # seconds since 1970
+    ended: float | None = None
+    outside: str | None = None  # why the sampler is not told of it
+
+
 def open_study(path: Path, space: Space) -> optuna.Study:
     """Open the journal at `path`, or begin one whose first trials are the space's start points.
 
     Raises:
         InvalidInput: the journal is damaged.
     """
+    study = _study(path, space)
+    if not study.get_trials(deepcopy=False):
+        _enqueue_start(study, space)
+    return study
+
+
+def _study(path: Path, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # The lock by O_EXCL works on shared file systems where symbolic links do not.
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
@@ -108,10 +130,70 @@ def open_study(path: Path, space: Space) -> optuna.Study:
         ) from error
     trials = len(study.get_trials(deepcopy=False))
     study.sampler = SAMPLERS[space.study.sampler](space.study.seed, trials)
-    if not trials:
-        for point in start_points(space):
-            study.enqueue_trial(point, skip_if_exists=True)
     return study
+
+
+def _enqueue_start(study: optuna.Study, space: Space) -> None:
+    for point in start_points(space):
+        study.enqueue_trial(point, skip_if_exists=True)
+
+
+def past_trials(path: Path, space: Space) -> list[Past]:
+    """What the study in a journal holds, in the order of the numbers; open trials are "running".
+
+    Start points that still wait for their turn are no past.
+    """
+    trials = _study(path, space).get_trials(deepcopy=False)
+    while trials and trials[-1].state is TrialState.WAITING:
+        trials = trials[:-1]
+    return [
+        Past(
+            trial.number,
+            "running" if not trial.state.is_finished() else trial.user_attrs.get("state", "failed"),
+            trial.params,
+            trial.intermediate_values,
+            trial.user_attrs.get("reason"),
+        )
+        for trial in trials
+    ]
+
+
+def write_study(path: Path, space: Space, history: Sequence[Past]) -> None:
+    """Begin a journal at `path` with past trials, numbered from 0 in their order.
+
+    Every epoch is reported anew, so that the pruner of this space sets its own rungs.
+    """
+    dimensions = {dimension.name: dimension for dimension in space.dimensions}
+    study = _study(path, space)
+    memory = optuna.create_study(
+        direction=study.direction, pruner=study.pruner, sampler=RandomSampler()
+    )
+    for number, past in enumerate(history):
+        attrs = {"state": past.state} | ({"reason": past.reason} if past.reason else {})
+        if past.outside is not None:
+            attrs["outside"] = past.outside
+            memory.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attrs))
+            continue
+        memory.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(past.params),
+                distributions={name: distribution(dimensions[name]) for name in past.params},
+            )
+        )
+        for epoch, value in sorted(past.values.items()):
+            report_epoch(memory, number, epoch, value)
+            if isinstance(memory.pruner, SuccessiveHalvingPruner):
+                should_stop(memory, number)  # notes the rung that the trial has reached
+        if past.state != "running":
+            tell(memory, number, past.state, past.reason)
+    for past, trial in zip(history, memory.get_trials(), strict=True):
+        if past.started is not None:
+            trial.datetime_start = datetime.fromtimestamp(past.started)
+        if past.ended is not None and trial.state.is_finished():
+            trial.datetime_complete = datetime.fromtimestamp(past.ended)
+        study.add_trial(trial)
+    _enqueue_start(study, space)
 
 
 def _pruner(space: Space) -> BasePruner:

@@ -6,6 +6,7 @@ from siamtune.search.dimensions import ChoiceDimension, Dimension, IntDimension
 from siamtune.search.space import Space, complete, walk
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
 
 
@@ -27,6 +28,18 @@ def start_points(space: Space) -> list[dict[str, Any]]:
         {name: value for name, value in complete(space, named).items() if name in searched}
         for named in space.start
     ]
+
+
+def distribution(dimension: Dimension) -> "BaseDistribution":
+    """What Optuna notes down when a trial is suggested a value of this dimension."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(dimension, ChoiceDimension):
+        return CategoricalDistribution(dimension.choices)
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if isinstance(dimension, IntDimension):
+        return IntDistribution(int(low), int(high), log=log, step=dimension.step)
+    return FloatDistribution(low, high, log=log, step=dimension.step)
 
 
 def _suggest_one(dimension: Dimension, trial: "BaseTrial") -> Any:

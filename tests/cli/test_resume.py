@@ -29,3 +29,15 @@ def test_a_run_that_still_runs_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "must be driven by one process at a time" in done.stderr
     assert run.facts_path.read_text() == before
+
+
+def test_a_space_that_cannot_be_carried_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "faces")
+    text = "version: 1\nspace: {optim.lr: {float: [1e-4, 1e-2]}}\n"
+    run.space_path.write_text(text)
+    (tmp_path / "new.yaml").write_text(text.replace("optim.lr", "loss.margin"))
+    done = resume(str(run.folder), "--space", str(tmp_path / "new.yaml"))
+    assert done.returncode == 3
+    assert "optim.lr must be searched or fixed" in done.stderr
+    assert run.space_path.read_text() == text
+    assert json.loads(run.facts_path.read_text())["trials"] == 4

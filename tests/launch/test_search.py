@@ -278,3 +278,37 @@ def test_a_training_on_two_workers_follows_one_on_one(tmp_path: Path, pattern_pe
         model = tmp_path / "runs" / f"workers-{workers}" / "best" / "model.safetensors"
         assert read_checkpoint(model).facts["config"] == config
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_search_goes_on_in_another_space_with_what_counts_there(
+    tmp_path: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from siamtune.cli import search as verbs
+
+    space_of(tmp_path)
+    output = tmp_path / "runs"
+    verbs.search(
+        space=str(tmp_path / "space.yaml"), data=str(pattern_people), trials=2, concurrent=1,
+        name="run", output=output,
+    )  # fmt: skip
+    before = read_records(output / "run" / "trials.jsonl")
+    text = SPACE.replace("[contrastive, supcon]", "[contrastive, supcon, triplet]")
+    (tmp_path / "new.yaml").write_text(text)
+    capsys.readouterr()
+    verbs.resume(
+        "run", space=str(tmp_path / "new.yaml"), trials="+1", concurrent=1, output=output,
+        as_json=True,
+    )  # fmt: skip
+    told = capsys.readouterr()
+    assert "loss.name: widened from contrastive, supcon to contrastive, supcon, triplet" in told.err
+    assert "history: 2 of 2 trials count" in told.err
+    assert len(json.loads(told.out)["trials"]) == 3
+    after = read_records(output / "run" / "trials.jsonl")
+    assert sorted(after) == [0, 1, 2]
+    assert {number: after[number] for number in before} == before
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(output / "run" / "study.log"))
+    )
+    study = optuna.load_study(study_name="siamtune", storage=storage)
+    assert [trial.number for trial in study.trials] == [0, 1, 2]
+    assert (output / "run" / "study-1.log").exists()
