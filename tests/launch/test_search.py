@@ -9,8 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from siamtune.config import trial_config
-from siamtune.errors import NoTrialSucceeded
-from siamtune.launch.cluster import TrialResources
+from siamtune.errors import ClusterError, NoTrialSucceeded
+from siamtune.launch.cluster import TrialResources, concurrent_trials
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
 from siamtune.search.config_file import read_config
@@ -312,3 +312,38 @@ def test_a_search_goes_on_in_another_space_with_what_counts_there(
     study = optuna.load_study(study_name="siamtune", storage=storage)
     assert [trial.number for trial in study.trials] == [0, 1, 2]
     assert (output / "run" / "study-1.log").exists()
+
+
+def test_one_at_a_time_means_one_at_a_time_and_a_time_budget_ends_the_search(
+    tmp_path: Path, pattern_people: Path
+) -> None:
+    space = space_of(tmp_path, SPACE.replace("epochs: 3", "epochs: 200"))
+    watcher = Watcher()
+    result = run_search(
+        new_run(tmp_path / "runs", "run", "test"),
+        space,
+        DataSpec(str(pattern_people)),
+        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        SearchOptions(trials=8, concurrent=1, time_budget_s=15.0),
+        watcher,
+    )
+    assert result.ended_early == "the end of the time budget"
+    running: set[int] = set()
+    for number, state, _ in watcher.states:
+        running = running | {number} if state == "running" else running - {number}
+        assert len(running) <= 1
+    assert [r.state for r in result.records.values()].count("interrupted") == 1
+    assert result.wall_s < 60
+
+
+def test_a_trial_that_fits_no_machine_is_refused_before_any_starts(ray_here: None) -> None:
+    with pytest.raises(ClusterError, match=r"one trial needs 1 x 1 CPU and 1 GPU, but the cluster"):
+        concurrent_trials(TrialResources(gpus_per_worker=1.0))
+    with pytest.raises(ClusterError, match=r"one trial needs 99 x 1 CPU"):
+        concurrent_trials(TrialResources(workers=99))
+
+
+def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: None) -> None:
+    all_of_them = concurrent_trials(TrialResources(cpus_per_worker=1.0))
+    assert concurrent_trials(TrialResources(cpus_per_worker=0.5)) == 2 * all_of_them
+    assert concurrent_trials(TrialResources(workers=2, cpus_per_worker=0.5)) == all_of_them
