@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from siamtune.cli import options
-from siamtune.errors import NoTrialSucceeded
+from siamtune.errors import InvalidInput, NoTrialSucceeded
 
 if TYPE_CHECKING:
     from siamtune.launch.job import DataSpec
     from siamtune.launch.search import SearchOptions, SearchResult
     from siamtune.search.runs import Run
     from siamtune.search.space import Space
+    from siamtune.search.study import Past
 
 Concurrent = Annotated[
     int | None, typer.Option(help="Trials at once. Default: as many as fit.", min=1)
@@ -48,6 +49,10 @@ def search(
     address: Address = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler.", min=0)] = None,
     split_seed: options.SplitSeed = 0,
+    warm_from: Annotated[
+        str | None,
+        typer.Option(help="A search of the same data and split whose trials the sampler learns."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -58,7 +63,7 @@ def search(
     Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
     configuration and model lie in the run folder at the end.
     """
-    from siamtune.search.runs import Run, new_run, write_text
+    from siamtune.search.runs import Run, find_run, new_run, write_text
     from siamtune.search.space import load_space, to_yaml
 
     overrides = options.parse_overrides(set_, epochs)
@@ -68,9 +73,15 @@ def search(
     tell_data(spec.source)
     tell(f"space: {loaded.path}")
     facts = _prepare(loaded, spec)
+    known = _warm_trials(find_run(warm_from, output), loaded, facts) if warm_from else []
 
     run: Run = new_run(output, name, Path(loaded.path or "space").stem)
     write_text(run.space_path, to_yaml(loaded))
+    if known:
+        from siamtune.search.study import add_past, open_study
+
+        # Behind the start points, which have the first numbers and run first.
+        add_past(open_study(run.journal_path, loaded), loaded, known)
     write_text(
         run.facts_path,
         json.dumps(
@@ -82,6 +93,7 @@ def search(
                 "trials": loaded.study.trials,
                 **facts,
                 "data_spec": vars(spec),
+                **({"warm_from": known[0].warm_from, "warm_trials": len(known)} if known else {}),
                 "command": sys.argv[1:],
             },
             indent=2,
@@ -126,6 +138,7 @@ def resume(
     from siamtune.search.space import load_space
 
     found = find_run(run, output)
+    _check_search(found)
     with driving(found):  # a run that is driven is refused now, not after its data are prepared
         finish_carry(found)
     facts = found.facts()
@@ -161,6 +174,42 @@ def resume(
                  gpus_per_worker, address, verbose),
         as_json,
     )  # fmt: skip
+
+
+def _check_search(run: "Run") -> None:
+    """Make sure that a run is a search and its files tell what `resume` must know.
+
+    Raises:
+        InvalidInput: it was trained alone, or its run.json is damaged.
+    """
+    from siamtune.launch.job import DataSpec
+
+    facts = run.facts()
+    run.objective()
+    if not run.space_path.exists():
+        raise InvalidInput(f"{run.folder} must be a search to go on, but it has no space.yaml")
+    try:
+        DataSpec(**facts["data_spec"])
+        int(facts["trials"]), str(facts["split"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise InvalidInput(f"{run.facts_path}: must tell trials and data, but {what}") from None
+
+
+def _warm_trials(other: "Run", space: "Space", facts: dict[str, Any]) -> "list[Past]":
+    from siamtune.errors import DataError
+    from siamtune.search.carry import known_from
+
+    theirs = other.facts()
+    for fact in ("data", "protocol", "split"):
+        if theirs.get(fact) != facts[fact]:
+            raise DataError(
+                f"--warm-from must name a search of the same data and split, but its {fact} is "
+                f"{theirs.get(fact)!r} and here it is {facts[fact]!r}; leave it out"
+            )
+    known = known_from(other, space)
+    tell(f"warm from {other.name}: the sampler learns from its trials, {len(known)} in all")
+    return known
 
 
 def _wanted_trials(text: str | None, before: int) -> int:
@@ -234,6 +283,11 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     first = space.start[0] if space.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
+    if faces.crop.faces_not_found:
+        tell(
+            f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "
+            f"{len(faces.identities)} pictures; there the center box stands in"
+        )
     return {
         "data": faces.source,
         "protocol": faces.split.protocol,

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from siamtune.config import trial_config
-from siamtune.errors import ClusterError, NoTrialSucceeded
+from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
 from siamtune.launch.cluster import TrialResources, concurrent_trials
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
@@ -314,6 +314,29 @@ def test_a_search_goes_on_in_another_space_with_what_counts_there(
     assert (output / "run" / "study-1.log").exists()
 
 
+def test_a_search_begins_with_what_another_one_knows(
+    tmp_path: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from siamtune.cli import search as verbs
+
+    space_of(tmp_path)
+    space, data, output = str(tmp_path / "space.yaml"), str(pattern_people), tmp_path / "runs"
+    verbs.search(space=space, data=data, trials=1, concurrent=1, name="first", output=output)
+    verbs.search(
+        space=space, data=data, trials=2, concurrent=1, name="second", output=output,
+        warm_from="first",
+    )  # fmt: skip
+    assert (
+        "warm from first: the sampler learns from its trials, 1 in all" in capsys.readouterr().err
+    )
+    records = read_records(output / "second" / "trials.jsonl")
+    assert sorted(records) == [0, 2]  # the first's trial has number 1 in the study
+    assert records[0].config == {"loss.name": "supcon", "optim.lr": 1e-3}
+    with pytest.raises(DataError, match="same data and split, but its split is"):
+        verbs.search(space=space, data=data, split_seed=1, warm_from="first", output=output)
+    assert sorted(path.name for path in output.iterdir()) == ["first", "second"]
+
+
 def test_one_at_a_time_means_one_at_a_time_and_a_time_budget_ends_the_search(
     tmp_path: Path, pattern_people: Path
 ) -> None:
@@ -347,3 +370,34 @@ def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: None) -> 
     all_of_them = concurrent_trials(TrialResources(cpus_per_worker=1.0))
     assert concurrent_trials(TrialResources(cpus_per_worker=0.5)) == 2 * all_of_them
     assert concurrent_trials(TrialResources(workers=2, cpus_per_worker=0.5)) == all_of_them
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
+    tmp_path: Path, pattern_people: Path
+) -> None:
+    text = SPACE.replace("  data.crop: none\n", "").replace(
+        "space:\n", "space:\n  data.crop: {choice: [none, trees]}\n"
+    )
+    text = text.replace("start: [{}]", "start: [{data.crop: none}, {data.crop: trees}]")
+    space = space_of(tmp_path, text)
+    result, _ = search(
+        tmp_path, space, pattern_people, trials=4, landmarks=str(tmp_path / "absent.dat")
+    )
+    assert result.winner is not None
+    for record in result.records.values():
+        if record.config["data.crop"] == "trees":
+            assert record.state == "failed"
+            assert record.reason is not None
+            assert "absent.dat" in record.reason
+            error = result.run.folder / "trials" / f"{record.number:04d}" / "error.txt"
+            assert "Traceback" in error.read_text()
+        else:
+            assert record.state in ("complete", "stopped")
+    assert result.records[0].state == "complete"
+    assert result.records[1].state == "failed"
+
+
+def test_faces_that_a_detector_misses_are_counted(tmp_path: Path, pattern_people: Path) -> None:
+    text = SPACE.replace("data.crop: none", "data.crop: haar")
+    result, _ = search(tmp_path, space_of(tmp_path, text), pattern_people, trials=1)
+    assert result.records[0].epochs[0]["faces_not_found"] == 40 * 5  # patterns are no faces
