@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from siamtune.config import DEFAULTS
-from siamtune.errors import SpaceError
+from siamtune.errors import InvalidInput, SpaceError
 from siamtune.search.dimensions import (
     ChoiceDimension,
     Dimension,
@@ -27,7 +27,7 @@ from siamtune.search.dimensions import (
 from siamtune.search.located import shown
 from siamtune.search.records import Recorder, TrialRecord, read_records
 from siamtune.search.runs import Run, write_text
-from siamtune.search.space import Space, to_yaml
+from siamtune.search.space import Space, load_space, to_yaml
 
 if TYPE_CHECKING:
     from siamtune.search.study import Past
@@ -72,7 +72,7 @@ class Plan:
         lost = Counter(trial.dial for trial in self.trials.values())
         lines = [
             f"{change.dial}: {change.kind} {change.text}"
-            + (f"; rules out {lost[change.dial]} trials" if lost[change.dial] else "")
+            + (f"; trials ruled out: {lost[change.dial]}" if lost[change.dial] else "")
             for change in self.changes
         ]
         rest = len(self.trials) - self.counting
@@ -90,18 +90,7 @@ def compare(old: Space, new: Space) -> tuple[Change, ...]:
         SpaceError: what cannot be carried: another objective, other epochs, a dial that was
             searched and is neither searched nor fixed any more. All faults, one a line.
     """
-    faults = []
-    if new.objective != old.objective:
-        faults.append(
-            f"objective must stay {old.objective.metric}, but got {new.objective.metric}: "
-            "rungs and sampler know only the first; begin a search of its own"
-        )
-    before, after = (space.fixed.get("epochs", DEFAULTS["epochs"]) for space in (old, new))
-    if before != after:
-        faults.append(
-            f"epochs must stay {before}, but got {after}: trials of another length do not "
-            "compare; begin a search of its own"
-        )
+    faults = _other_measure(old, new)
     changes = []
     searched = {d.name: d for d in old.dimensions}
     wanted = {d.name: d for d in new.dimensions}
@@ -245,6 +234,67 @@ def finish_carry(run: Run) -> None:
         shutil.rmtree(staged)
 
 
+def known_from(other: Run, new: Space) -> "list[Past]":
+    """Ended trials of another search that the sampler of a new one can learn from.
+
+    Raises:
+        SpaceError: the two do not measure the same, or no trial lies in the new space.
+        InvalidInput: the other run is no search.
+    """
+    from siamtune.search.study import Past
+
+    if not other.space_path.exists():
+        raise InvalidInput(f"--warm-from must name a search, but {other.folder} holds no space")
+    old = load_space(str(other.space_path))
+    faults = _other_measure(old, new)
+    if faults:
+        raise SpaceError("\n".join(f"--warm-from {other.name}: {fault}" for fault in faults))
+    history = []
+    reasons = []
+    for number, record in read_records(other.trials_path).items():
+        if record.state not in ("complete", "stopped", "collapsed"):
+            continue
+        trial = carried(record.config, old, new)
+        if trial.params is None:
+            reasons.append(f"trial {number}: {trial.reason}")
+            continue
+        values = _objective_by_epoch(record, old.objective.metric)
+        history.append(
+            Past(
+                number, record.state, trial.params, values, record.reason, record.started,
+                record.ended, warm_from=other.name,
+            )
+        )  # fmt: skip
+    if not history:
+        why = reasons[0] if reasons else "none has ended"
+        raise SpaceError(
+            f"--warm-from must name a search with trials in this space, but of {other.name} there "
+            f"are none ({why}); leave it out"
+        )
+    return history
+
+
+def _other_measure(old: Space, new: Space) -> list[str]:
+    """Why the trials of two spaces cannot be compared at all."""
+    faults = []
+    if new.objective != old.objective:
+        faults.append(
+            f"objective must stay {old.objective.metric}, but got {new.objective.metric}: "
+            "rungs and sampler know only the first; begin a search of its own"
+        )
+    before, after = (_otherwise(space, "epochs") for space in (old, new))
+    if before != after:
+        faults.append(
+            f"epochs must stay {before}, but got {after}: trials of another length do not "
+            "compare; begin a search of its own"
+        )
+    return faults
+
+
+def _objective_by_epoch(record: TrialRecord, metric: str) -> dict[int, float]:
+    return {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
+
+
 def _told_anew(
     past: "Past", record: TrialRecord | None, trial: Carried, old: Space, new: Space
 ) -> "Past":
@@ -254,17 +304,18 @@ def _told_anew(
     """
     config = past.params
     if record is not None:
-        metric = old.objective.metric
         config = record.config
         past = replace(
             past,
-            values={int(e["epoch"]): e[metric] for e in record.epochs if metric in e},
+            values=_objective_by_epoch(record, old.objective.metric),
             started=record.started,
             ended=record.ended,
         )
         if record.ended_for_good:
             past = replace(past, state=record.state, reason=record.reason)
     outside = trial.reason
+    if record is None and past.outside is not None:
+        outside = past.outside  # nobody knows any more with which dials it ran
     if past.state == "running" and outside is None:
         trained = {**DEFAULTS, **old.fixed, **config}
         goes_on = {**DEFAULTS, **new.fixed, **(trial.params or {})}
@@ -272,7 +323,7 @@ def _told_anew(
         if differs:
             outside = f"{differs[0]} {shown(trained[differs[0]])} is fixed otherwise"
     if outside is None:
-        return replace(past, params=trial.params or {})
+        return replace(past, params=trial.params or {}, outside=None)
     if past.state == "running":
         past = replace(past, state="stopped", reason=f"left by the new space: {outside}")
     return replace(past, outside=outside)

@@ -98,6 +98,7 @@ class Past:
     started: float | None = None  # seconds since 1970
     ended: float | None = None
     outside: str | None = None  # why the sampler is not told of it
+    warm_from: str | None = None  # the run to which it belongs, if it is not this one
 
 
 def open_study(path: Path, space: Space) -> optuna.Study:
@@ -141,11 +142,13 @@ def _enqueue_start(study: optuna.Study, space: Space) -> None:
 def past_trials(path: Path, space: Space) -> list[Past]:
     """What the study in a journal holds, in the order of the numbers; open trials are "running".
 
-    Start points that still wait for their turn are no past.
+    Start points that still wait for their turn are no past; behind the trials of another run they
+    are told as outside, and may begin under later numbers.
     """
     trials = _study(path, space).get_trials(deepcopy=False)
     while trials and trials[-1].state is TrialState.WAITING:
         trials = trials[:-1]
+    waiting = "it had not begun"
     return [
         Past(
             trial.number,
@@ -153,18 +156,28 @@ def past_trials(path: Path, space: Space) -> list[Past]:
             trial.params,
             trial.intermediate_values,
             trial.user_attrs.get("reason"),
+            outside=waiting
+            if trial.state is TrialState.WAITING
+            else trial.user_attrs.get("outside"),
+            warm_from=trial.user_attrs.get("warm_from"),
         )
         for trial in trials
     ]
 
 
 def write_study(path: Path, space: Space, history: Sequence[Past]) -> None:
-    """Begin a journal at `path` with past trials, numbered from 0 in their order.
+    """Begin a journal at `path` with past trials, numbered from 0 in their order."""
+    study = _study(path, space)
+    add_past(study, space, history)
+    _enqueue_start(study, space)
+
+
+def add_past(study: optuna.Study, space: Space, history: Sequence[Past]) -> None:
+    """Tell a study of past trials, which take its next numbers.
 
     Every epoch is reported anew, so that the pruner of this space sets its own rungs.
     """
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
-    study = _study(path, space)
     memory = optuna.create_study(
         direction=study.direction, pruner=study.pruner, sampler=RandomSampler()
     )
@@ -192,8 +205,9 @@ def write_study(path: Path, space: Space, history: Sequence[Past]) -> None:
             trial.datetime_start = datetime.fromtimestamp(past.started)
         if past.ended is not None and trial.state.is_finished():
             trial.datetime_complete = datetime.fromtimestamp(past.ended)
+        if past.warm_from is not None:
+            trial.set_user_attr("warm_from", past.warm_from)
         study.add_trial(trial)
-    _enqueue_start(study, space)
 
 
 def _pruner(space: Space) -> BasePruner:

@@ -8,11 +8,27 @@ from optuna.trial import TrialState
 
 from siamtune.config import DEFAULTS
 from siamtune.errors import SpaceError
-from siamtune.search.carry import Plan, carried, carry, compare, finish_carry, plan_carry
+from siamtune.search.carry import (
+    Plan,
+    carried,
+    carry,
+    compare,
+    finish_carry,
+    known_from,
+    plan_carry,
+)
 from siamtune.search.records import Recorder, read_records
 from siamtune.search.runs import Run
 from siamtune.search.space import Space, load_space, to_yaml
-from siamtune.search.study import interrupted, open_study, propose, report_epoch, should_stop, tell
+from siamtune.search.study import (
+    add_past,
+    interrupted,
+    open_study,
+    propose,
+    report_epoch,
+    should_stop,
+    tell,
+)
 
 HEAD = """
 version: 1
@@ -243,7 +259,7 @@ def test_the_sampler_is_not_told_of_what_lies_outside(tmp_path: Path) -> None:
     new = space_of(tmp_path, OLD.replace("1e-4, 1e-2", f"{rate * 0.999}, {rate * 1.001}"))
     plan: Plan = plan_carry(run, old, new)
     assert plan.counting == 1
-    assert "rules out 3 trials" in plan.lines()[0]
+    assert "trials ruled out: 3" in plan.lines()[0]
     assert plan.lines()[-1].startswith("history: 1 of 4 trials count")
     carry(run, old, new)
     kept, *others = frozen(run, new)
@@ -318,3 +334,57 @@ def test_a_carry_that_is_killed_is_completed_later(
     assert load_space(str(run.folder / "space-1.yaml")) == old
     assert len(frozen(run, new)) == 5
     assert [path.name for path in run.folder.iterdir() if "carried" in path.name] == []
+
+
+def warm_study(tmp_path: Path) -> tuple[Run, Space, list[optuna.trial.FrozenTrial]]:
+    other, _ = a_search(tmp_path)
+    new = space_of(tmp_path, OLD.replace("1e-4, 1e-2", "1e-5, 1e-1"))
+    (tmp_path / "warm").mkdir()
+    run = Run(tmp_path / "warm")
+    run.space_path.write_text(to_yaml(new))
+    study = open_study(run.journal_path, new)
+    add_past(study, new, known_from(other, new))
+    return run, new, study.get_trials(deepcopy=False)
+
+
+def test_a_warm_study_knows_the_others_ended_trials_and_begins_with_its_start_points(
+    tmp_path: Path,
+) -> None:
+    run, new, trials = warm_study(tmp_path)
+    theirs = read_records(tmp_path / "run" / "trials.jsonl")
+    waiting, *known = trials
+    assert waiting.state is TrialState.WAITING
+    assert [trial.params for trial in known] == [dict(theirs[n].config) for n in (0, 1, 2)]
+    assert {trial.user_attrs["warm_from"] for trial in known} == {"run"}
+    assert known[0].value == pytest.approx(0.599)
+    study = open_study(run.journal_path, new)
+    proposals = [propose(study, new, lambda rejected: None) for _ in range(2)]
+    assert [proposal.number for proposal in proposals] == [0, 4]
+    assert proposals[0].config["optim.lr"] == DEFAULTS["optim.lr"]
+
+
+def test_a_warm_study_is_carried_with_what_it_knows(tmp_path: Path) -> None:
+    run, new, before = warm_study(tmp_path)
+    wider = space_of(tmp_path, OLD.replace("1e-4, 1e-2", "1e-6, 1e-1"))
+    carry(run, new, wider)
+    after = frozen(run, wider)
+    assert [trial.params for trial in after[1:4]] == [trial.params for trial in before[1:4]]
+    assert [trial.user_attrs for trial in after[1:4]] == [trial.user_attrs for trial in before[1:4]]
+    proposal = propose(open_study(run.journal_path, wider), wider, lambda rejected: None)
+    # The start point had not begun; it does under a new number, unless they have tried it already.
+    assert proposal.number == 4
+
+
+def test_a_search_that_measures_otherwise_teaches_nothing(tmp_path: Path) -> None:
+    other, _ = a_search(tmp_path)
+    new = space_of(tmp_path, "objective: {metric: val/eer}" + OLD.replace("epochs: 9", "epochs: 8"))
+    with pytest.raises(SpaceError) as raised:
+        known_from(other, new)
+    assert [line.split()[2] for line in str(raised.value).splitlines()] == ["objective", "epochs"]
+
+
+def test_a_search_without_a_trial_in_the_space_is_refused(tmp_path: Path) -> None:
+    other, _ = a_search(tmp_path)
+    new = space_of(tmp_path, OLD.replace("batch.images: 64", "batch.images: 32"))
+    with pytest.raises(SpaceError, match=r"there are none \(trial 0: batch"):
+        known_from(other, new)
