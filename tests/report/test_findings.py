@@ -162,6 +162,23 @@ def test_before_a_trial_is_complete_nothing_counts_as_untried() -> None:
     assert untried(history((LOSS,), trial(0, {"loss.name": "supcon"}, 0.9, state="stopped"))) == []
 
 
+def test_trials_that_another_space_left_behind_speak_only_of_what_it_still_holds() -> None:
+    random = Random(4)
+
+    def trials(rate: float, loss: str, first: int) -> list[TrialRecord]:
+        return [
+            trial(n, {"optim.lr": rate, "loss.name": loss}, random.random())
+            for n in range(first, first + 20)
+        ]
+
+    space = (LR, LOSS)
+    inside = trials(1e-3, "triplet", 0)
+    outside = trials(0.5, "contrastive", 20)  # both values are no longer tried
+    assert importance(history(space, *inside, *outside)).trials == 40
+    assert on_bounds(history(space, *outside)) == []
+    assert untried(history(space, *inside, *outside)) == untried(history(space, *inside))
+
+
 def test_costs_add_up_by_state() -> None:
     trials = [
         trial(0, {}, 0.5, 0.6, 0.7),
