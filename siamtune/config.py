@@ -233,6 +233,9 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 DEFAULTS: dict[str, Any] = flatten(TrialConfig())
+# A message is read by a person: so many unknown names, and so many letters of a value.
+UNKNOWN_SHOWN = 10
+VALUE_SHOWN = 80
 
 
 def nearest_name(name: str) -> str | None:
@@ -268,7 +271,9 @@ def trial_config(flat: dict[str, Any]) -> TrialConfig:
     """
     unknown = [unknown_name_message(name) for name in flat if name not in DEFAULTS]
     if unknown:
-        raise ConfigError("\n".join(unknown))
+        more = len(unknown) - UNKNOWN_SHOWN
+        told = unknown[:UNKNOWN_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        raise ConfigError("\n".join(told))
     try:
         return TrialConfig.model_validate(unflatten(flat))
     except ValidationError as error:
@@ -293,4 +298,7 @@ def _fault(fault: Any) -> str:
     if not fault["loc"]:
         return message
     name = ".".join(str(part) for part in fault["loc"])
-    return f"{name}: {message[0].lower()}{message[1:]}, but got {fault['input']!r}"
+    got = repr(fault["input"])
+    if len(got) > VALUE_SHOWN:
+        got = got[:VALUE_SHOWN] + "..."
+    return f"{name}: {message[0].lower()}{message[1:]}, but got {got}"

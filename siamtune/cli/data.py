@@ -107,16 +107,18 @@ def check_source(
 
 def _print_findings(findings: "Findings") -> None:
     """One line a finding, in the order of weight."""
+    from siamtune.report.table import one_line
+
     for pair in findings.duplicates:
         if not pair.one_person:
             kind = "leak" if pair.leak else "warning"
-            print(f"{kind}: two people, one picture: {pair.first} = {pair.second}")
+            print(one_line(f"{kind}: two people, one picture: {pair.first} = {pair.second}"))
     own = [pair for pair in findings.duplicates if pair.one_person]
     if own:
         example = f"{own[0].first} = {own[0].second}"
-        print(f"warning: {len(own)} positive pairs are one picture twice, such as {example}")
+        print(one_line(f"warning: {len(own)} positive pairs are one picture twice: {example}"))
     for picture in findings.unreadable:
-        print(f"warning: cannot be read: {picture}")
+        print(one_line(f"warning: cannot be read: {picture}"))
     if findings.single:
         print(f"note: {findings.single:,} people have one picture and make no positive pair")
     if findings.ignored:

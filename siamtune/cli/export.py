@@ -96,9 +96,9 @@ def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", 
     from siamtune.launch.job import DataSpec
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
-    from siamtune.training.checkpoint import read_checkpoint
+    from siamtune.shipping.verifier import load
 
-    config = trial_config(read_checkpoint(checkpoint).facts["config"])
+    config = trial_config(load(checkpoint, device="cpu").facts["config"])
     if "data_spec" not in facts:
         return None, "run.json does not say where the data lies"
     try:

@@ -52,8 +52,7 @@ def _document(run: "Run") -> dict[str, Any]:
     from siamtune.search.records import best_epoch, ranked, read_records
 
     facts = run.facts()
-    objective = facts.get("objective") or {}
-    metric, mode = objective.get("metric", "val/auc"), objective.get("mode", "max")
+    metric, mode = run.objective()
     records = read_records(run.trials_path)
     order = ranked(records.values(), metric, mode)
     return {

@@ -1,6 +1,7 @@
 """The command line: one verb a file. Nothing heavy is imported before a verb needs it."""
 
 import os
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -26,6 +27,9 @@ from siamtune.cli import (
     train,
 )
 from siamtune.errors import SiamtuneError
+
+# A name may hold codes that move the cursor or colour the screen.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
 4 no trial succeeded, 6 the cluster cannot run this, 130 ended by Ctrl-C in good order."""
@@ -83,7 +87,7 @@ def run() -> None:
     except SiamtuneError as error:
         if verbose:
             traceback.print_exc()
-        print(f"siamtune: {error}", file=sys.stderr)
+        print(f"siamtune: {CONTROL.sub('?', str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("siamtune: interrupted", file=sys.stderr)

@@ -49,7 +49,7 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the training pictu
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's output and tracebacks.")]
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([smhd])")
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -117,7 +117,7 @@ def _verdicts(
     with progress_bar() as progress:
         embeddings, unreadable = verifier.embed_readable(paths, progress)
     for place in unreadable:
-        print(f"siamtune: {paths[place]} cannot be read", file=sys.stderr)
+        print(f"{paths[place]} cannot be read", file=sys.stderr)
     lost = set(unreadable)
     rows = {name: row for row, name in enumerate(n for i, n in enumerate(names) if i not in lost)}
     answered = [pair for pair in asked if pair[0] in rows and pair[1] in rows]

@@ -123,6 +123,8 @@ def read_picture(path: Path) -> Picture | None:
 
     Deeper colours, palettes, transparency and CMYK become plain 8-bit RGB.
     """
+    if not path.is_file():  # reading a named pipe would wait for a writer
+        return None
     try:
         # cv2.imread knows no unicode names on Windows.
         picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

@@ -74,8 +74,12 @@ def open_source(name_or_path: str, data_home: Path | None = None) -> Source:
         return _folder(find_lfw(data_home), name="lfw", face_box=LFW_FACE_BOX)
     if name_or_path == "olivetti":
         return _olivetti(find_olivetti(data_home))
-    folder = Path(name_or_path).expanduser()
-    if not folder.exists():
+    try:
+        folder = Path(name_or_path).expanduser()
+        there = folder.exists()
+    except (OSError, RuntimeError, ValueError):  # too long a name, nobody's home, a zero in it
+        there = False
+    if not there:
         raise DataError(
             f"data must be {', '.join(SOURCES)} or a folder, but {name_or_path!r} does not exist"
         )

@@ -8,9 +8,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent
 
 from siamtune.config import DEFAULTS, flatten, trial_config, unflatten
 from siamtune.errors import ConfigError
+from siamtune.search.located import MAX_BYTES
 
 
 def config_yaml(config: Mapping[str, Any], comment: str = "") -> str:
@@ -28,20 +30,27 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or holds what no configuration can.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: must be a readable YAML file, but {reason}") from None
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ConfigError(f"{path}: must be YAML, but {error}") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{path}: must have at most {MAX_BYTES // 1024} KiB, but is far too large; is it "
+            "another file?"
+        )
+    content = _loaded(path, text)
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: must hold sections like `optim: {{lr: 1e-3}}`, "
             f"but got {type(content).__name__}"
         )
-    flat = _flat(content)
+    try:
+        flat = _flat(content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     for name, value in flat.items():
         # YAML 1.2 reads 1e-4, without a point, as text.
         if isinstance(value, str) and isinstance(DEFAULTS.get(name), float):
@@ -54,9 +63,25 @@ def read_config(path: Path) -> dict[str, Any]:
     return flat
 
 
+def _loaded(path: Path, text: str) -> Any:
+    """The content of a YAML document without aliases: with them, a few lines can hold more than
+    memory does, or hold themselves."""
+    try:
+        if any(isinstance(event, AliasEvent) for event in YAML(pure=True).parse(text)):
+            raise ConfigError(f"{path}: must be YAML without aliases; write the value out")
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as error:  # ValueError: no such day, too many digits
+        raise ConfigError(f"{path}: must be YAML, but {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: must be YAML, but its brackets are nested too deeply") from None
+
+
 def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        found = _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if twice := flat.keys() & found.keys():
+            raise ConfigError(f"{min(twice)} must be given once, but is there twice")
+        flat |= found
     return flat

@@ -60,9 +60,8 @@ def read_history(name_or_path: str, output: Path) -> History:
     records = read_records(run.trials_path)
     if run.space_path.exists():
         return History(run, facts, load_space(str(run.space_path)), records)
-    objective = facts.get("objective") or {}
     alone = Space(
-        objective=Objective(objective.get("metric", "val/auc"), objective.get("mode", "max")),
+        objective=Objective(*run.objective()),
         study=StudySettings(trials=1),
         fixed=dict(records[0].config) if 0 in records else {},
         start=(),

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from siamtune.errors import InvalidInput
 
@@ -90,6 +90,7 @@ def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[Trial
 def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> TrialRecord:
     """Fold one event into `records` and return the trial that it changed."""
     number = int(event["trial"])
+    _check_parts(event)
     match event["event"]:
         case "started":
             # A trial that starts again (after a crash, from its last checkpoint) keeps its epochs.
@@ -122,6 +123,19 @@ def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> Tr
     return record
 
 
+def _check_parts(event: Mapping[str, Any]) -> None:
+    """Refuse a state that is none, dials that are no map, and metrics that are no numbers."""
+    if event.get("state", "complete") not in get_args(State):
+        raise InvalidInput(f"a trial's state is one of {', '.join(get_args(State))}")
+    if not isinstance(event.get("config", {}), Mapping):
+        raise InvalidInput("config holds dials by name")
+    metrics = event.get("metrics", {})
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(value, int | float) for value in metrics.values()
+    ):
+        raise InvalidInput("metrics holds numbers by name")
+
+
 def read_records(path: Path) -> dict[int, TrialRecord]:
     """Fold `trials.jsonl` into one record a trial, in the order in which they started.
 
@@ -133,11 +147,15 @@ def read_records(path: Path) -> dict[int, TrialRecord]:
     records: dict[int, TrialRecord] = {}
     if not path.exists():
         return records
-    *lines, _unfinished = path.read_bytes().split(b"\n")
+    try:
+        *lines, _unfinished = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
     for at, line in enumerate(lines, start=1):
         try:
             apply_event(records, json.loads(line))
-        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+        except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError,
+                InvalidInput) as error:  # fmt: skip
             raise InvalidInput(
                 f"{path}:{at}: must hold one trial event as JSON, but got {line[:80]!r} "
                 f"({error}); move the line out of the file to go on"

@@ -4,6 +4,7 @@ run.json            name, data, protocol, split, objective, command, when it was
 space.yaml          the resolved space
 environment.json    versions and machine
 trials.jsonl        what happened to each trial
+space-1.yaml        with study-1.log: what they were before `resume --space`
 study.log           the Optuna journal
 driver.json         which process drives the search, while one does
 tensorboard/        one folder a trial
@@ -60,13 +61,22 @@ class Run:
         """
         try:
             facts = json.loads(self.facts_path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"{self.folder}: must be the folder of a run, but run.json cannot be read ({error})"
             ) from None
         if not isinstance(facts, dict):
             raise InvalidInput(f"{self.facts_path}: must hold a JSON object")
         return facts
+
+    def objective(self) -> tuple[str, str]:
+        """The metric and its mode, as `run.json` names them; raises as `facts`."""
+        objective = self.facts().get("objective") or {}
+        if not isinstance(objective, dict) or not set(objective) <= {"metric", "mode"}:
+            raise InvalidInput(
+                f"{self.facts_path}: objective must hold a metric and a mode, but got {objective!r}"
+            )
+        return objective.get("metric", "val/auc"), objective.get("mode", "max")
 
 
 def new_run(output: Path, name: str | None, space_name: str) -> Run:
@@ -107,7 +117,7 @@ def find_run(name_or_path: str, output: Path) -> Run:
             raise InvalidInput(f"there is no run in {output}; start one with: siamtune search")
         return max(runs, key=lambda run: run.facts_path.stat().st_mtime)
     for folder in (Path(name_or_path), output / name_or_path):
-        if (folder / "run.json").is_file():
+        if os.path.isfile(folder / "run.json"):  # False, too, for a name that is too long
             return Run(folder)
     known = ", ".join(sorted(run.name for run in list_runs(output))[-10:]) or "none"
     raise InvalidInput(

@@ -95,11 +95,10 @@ def export_model(
         document["missing"].append(f"intervals and the false accept rate: {why_no_faces}")
     else:
         _measure(document, verifier, faces, wish)
-    to.parent.mkdir(parents=True, exist_ok=True)
     unfinished = to.with_name(f".{to.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         if wish.onnx:
             from siamtune.shipping.onnx_file import write_onnx
 

@@ -1,5 +1,6 @@
 """Which model is meant where a command line names a folder, a run, or nothing."""
 
+import os
 from pathlib import Path
 
 from siamtune.errors import CheckpointError, InvalidInput
@@ -18,7 +19,7 @@ def find_model(name: str | None, output: Path) -> Path:
     if name is None:
         return _latest(output)
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # False, too, for a name that is too long
         return model_path(path)
     try:
         return model_path(find_run(name, output).folder)

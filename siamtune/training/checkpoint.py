@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         facts = json.loads(metadata["siamtune"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: must be a checkpoint written by siamtune, but it cannot be read "
             f"({type(error).__name__}: {error}); it may be cut short or come from elsewhere"
