@@ -8,6 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from siamtune.launch.cluster import prepare_environment
+
+# Ray reads its environment once, when a process first imports it, whichever test that is.
+prepare_environment()
+
 
 @pytest.fixture(scope="session")
 def data_home() -> Path:
