@@ -15,6 +15,10 @@ from siamtune.errors import ConfigError
 from siamtune.search.located import MAX_BYTES
 
 
+# A configuration needs none; the parser takes minutes over tens of thousands.
+MAX_BRACKETS = 1000
+
+
 def config_yaml(config: Mapping[str, Any], comment: str = "") -> str:
     """A configuration (flat names; what is missing has its default) as nested YAML."""
     buffer = StringIO()
@@ -40,6 +44,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: must have at most {MAX_BYTES // 1024} KiB, but is far too large; is it "
             "another file?"
+        )
+    brackets = text.count("[") + text.count("{")
+    if brackets > MAX_BRACKETS:
+        raise ConfigError(
+            f"{path}: must be YAML of sections and dials, but has {brackets} opening brackets"
         )
     content = _loaded(path, text)
     if not isinstance(content, dict):
