@@ -14,7 +14,6 @@ from siamtune.config import DEFAULTS, flatten, trial_config, unflatten
 from siamtune.errors import ConfigError
 from siamtune.search.located import MAX_BYTES
 
-
 # A configuration needs none; the parser takes minutes over tens of thousands.
 MAX_BRACKETS = 1000
 
