@@ -1,13 +1,15 @@
 """`siamtune spaces`: look at spaces and check them, without torch, ray or optuna."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from siamtune.cli import options
 from siamtune.errors import SpaceError
-from siamtune.search.space import Space
+
+if TYPE_CHECKING:
+    from siamtune.search.space import Space
 
 # How many combinations `check` draws to tell how many of them can be built.
 DRAWS = 200
@@ -136,7 +138,7 @@ def schema() -> None:
     print(json.dumps(space_schema(), indent=2))
 
 
-def _document(space: Space) -> dict[str, Any]:
+def _document(space: "Space") -> dict[str, Any]:
     from siamtune.search.dimensions import spec
 
     return {
@@ -151,13 +153,13 @@ def _document(space: Space) -> dict[str, Any]:
     }
 
 
-def _epochs(space: Space) -> int:
+def _epochs(space: "Space") -> int:
     from siamtune.config import DEFAULTS
 
     return int(space.fixed.get("epochs", DEFAULTS["epochs"]))
 
 
-def _combinations(space: Space) -> str:
+def _combinations(space: "Space") -> str:
     return "countless" if space.combinations is None else f"{space.combinations:,}"
 
 
