@@ -27,7 +27,14 @@ TimeBudget = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Ray Train workers that share one trial.", min=1)]
 CpusPerWorker = Annotated[float, typer.Option(help="Processors of each worker.", min=0.01)]
-GpusPerWorker = Annotated[float, typer.Option(help="GPUs of each worker; fractions too.", min=0)]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        help="GPUs of each worker; fractions too. Default: 1 where the cluster has GPUs, else 0.",
+        min=0,
+        show_default=False,
+    ),
+]
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join. Default: $RAY_ADDRESS, else this machine.")
 ]
@@ -45,7 +52,7 @@ def search(
     concurrent: Concurrent = None,
     workers_per_trial: Workers = 1,
     cpus_per_worker: CpusPerWorker = 1.0,
-    gpus_per_worker: GpusPerWorker = 0.0,
+    gpus_per_worker: GpusPerWorker = None,
     address: Address = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler.", min=0)] = None,
     split_seed: options.SplitSeed = 0,
@@ -120,7 +127,7 @@ def resume(
     concurrent: Concurrent = None,
     workers_per_trial: Workers = 1,
     cpus_per_worker: CpusPerWorker = 1.0,
-    gpus_per_worker: GpusPerWorker = 0.0,
+    gpus_per_worker: GpusPerWorker = None,
     address: Address = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -229,7 +236,7 @@ def _options(
     concurrent: int | None,
     workers: int,
     cpus_per_worker: float,
-    gpus_per_worker: float,
+    gpus_per_worker: float | None,
     address: str | None,
     verbose: bool,
 ) -> "SearchOptions":

@@ -33,7 +33,7 @@ def train(
         int, typer.Option(help="Ray Train workers that share the training; 1 needs no Ray.", min=1)
     ] = 1,
     cpus_per_worker: CpusPerWorker = 1.0,
-    gpus_per_worker: GpusPerWorker = 0.0,
+    gpus_per_worker: GpusPerWorker = None,
     address: Address = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     output: options.Output = Path("runs"),

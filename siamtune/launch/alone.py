@@ -11,6 +11,7 @@ from siamtune.launch.cluster import (
     concurrent_trials,
     connect,
     prepare_environment,
+    resolved,
 )
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
 from siamtune.launch.worker import run_trial
@@ -80,6 +81,7 @@ def _results(
         return
     prepare_environment(address)
     connect(address, resources, verbose=False)
+    resources = resolved(resources)
     concurrent_trials(resources)  # refuses what would wait for ever
     from siamtune.launch.gang import Gang, GangSize
 

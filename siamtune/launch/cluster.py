@@ -3,7 +3,7 @@
 import logging
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from siamtune.errors import ClusterError
 
@@ -30,11 +30,11 @@ QUIET = {
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial holds."""
+    """What one trial holds; None stands for one GPU a worker where the cluster has so many."""
 
     workers: int = 1
     cpus_per_worker: float = 1.0
-    gpus_per_worker: float = 0.0
+    gpus_per_worker: float | None = None
 
 
 def prepare_environment(address: str | None = None) -> None:
@@ -77,6 +77,19 @@ def connect(address: str | None, resources: TrialResources, *, verbose: bool) ->
             f"a Ray cluster must answer at {address}, but {error}; "
             "check the address, or leave it out to run on this machine"
         ) from error
+
+
+def resolved(resources: TrialResources) -> TrialResources:
+    """The same with a number of GPUs, as the cluster that was joined suggests.
+
+    Ray hides GPUs from a process that has not asked for any, so they must be asked for.
+    """
+    import ray
+
+    if resources.gpus_per_worker is not None:
+        return resources
+    enough = ray.cluster_resources().get("GPU", 0.0) >= resources.workers
+    return replace(resources, gpus_per_worker=1.0 if enough else 0.0)
 
 
 def concurrent_trials(resources: TrialResources) -> int:

@@ -23,6 +23,7 @@ from siamtune.launch.cluster import (
     concurrent_trials,
     connect,
     prepare_environment,
+    resolved,
 )
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
@@ -110,7 +111,8 @@ def _run_search(
 
     write_text(run.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
     connect(options.address, options.resources, verbose=options.verbose)
-    concurrent = min(options.concurrent or concurrent_trials(options.resources), options.trials)
+    resources = resolved(options.resources)
+    concurrent = min(options.concurrent or concurrent_trials(resources), options.trials)
     # Suggestions come one at a time; without this only one trial would wait for a slot.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(concurrent))
 
@@ -127,10 +129,10 @@ def _run_search(
             data=data,
             metric=space.objective.metric,
             mode=space.objective.mode,
-            threads=max(1, int(options.resources.cpus_per_worker)),
+            threads=max(1, int(resources.cpus_per_worker)),
             recorded_epochs=recorded_epochs,
         )
-        return {"job": to_plain(job), "size": asdict(options.resources)}
+        return {"job": to_plain(job), "size": asdict(resources)}
 
     keeper = CheckpointKeeper(run, space, recorder.records)
 
@@ -144,7 +146,7 @@ def _run_search(
         space=space,
         recorder=recorder,
         trials=options.trials,
-        workers=options.resources.workers,
+        workers=resources.workers,
         plain_job=plain_job,
         listen=listen,
         facts=dict(facts),
@@ -152,9 +154,9 @@ def _run_search(
         interrupted=interrupted(study, space),
     )
     scratch = tempfile.mkdtemp(prefix="siamtune-tune-")
-    alone = options.resources.workers == 1
+    alone = resources.workers == 1
     slot_resources = (
-        {"CPU": options.resources.cpus_per_worker, "GPU": options.resources.gpus_per_worker}
+        {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker or 0.0}
         if alone
         else {"memory": 300e6}  # it only passes messages; its workers hold the processors
     )

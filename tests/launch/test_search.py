@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from siamtune.config import trial_config
 from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
-from siamtune.launch.cluster import TrialResources, concurrent_trials
+from siamtune.launch.cluster import TrialResources, concurrent_trials, resolved
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
 from siamtune.search.config_file import read_config
@@ -364,6 +364,18 @@ def test_a_trial_that_fits_no_machine_is_refused_before_any_starts(ray_here: Non
         concurrent_trials(TrialResources(gpus_per_worker=1.0))
     with pytest.raises(ClusterError, match=r"one trial needs 99 x 1 CPU"):
         concurrent_trials(TrialResources(workers=99))
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "got"), [(1, None, 1.0), (2, None, 1.0), (3, None, 0.0), (1, 0.5, 0.5)]
+)
+def test_gpus_are_used_where_there_are_enough_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, workers: int, asked: float | None, got: float
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    assert resolved(TrialResources(workers, 1.0, asked)).gpus_per_worker == got
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
+    assert resolved(TrialResources(workers, 1.0, asked)).gpus_per_worker == (asked or 0.0)
 
 
 def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: None) -> None:
