@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from siamtune.launch.cluster import (
@@ -83,9 +82,9 @@ def _results(
     connect(address, resources, verbose=False)
     resources = resolved(resources)
     concurrent_trials(resources)  # refuses what would wait for ever
-    from siamtune.launch.gang import Gang, GangSize
+    from siamtune.launch.gang import Gang
 
-    gang = Gang(GangSize(**asdict(resources)))
+    gang = Gang(resources)
     try:
         yield gang.run(job)
     finally:

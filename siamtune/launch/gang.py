@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
@@ -20,21 +19,13 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from siamtune.errors import ClusterError
+from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import TrialJob, from_plain, to_plain
 from siamtune.launch.worker import run_trial
 from siamtune.training.distributed import rank
 
 START_TIMEOUT_S = 600.0
 POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class GangSize:
-    """How many workers train one trial, and what each of them holds."""
-
-    workers: int
-    cpus_per_worker: float = 1.0
-    gpus_per_worker: float = 0.0
 
 
 class GangDied(Exception):
@@ -44,7 +35,7 @@ class GangDied(Exception):
 class Gang:
     """The slot's end: starts the group and hands it one trial after another."""
 
-    def __init__(self, size: GangSize) -> None:
+    def __init__(self, size: TrialResources) -> None:
         key = secrets.token_bytes(32)
         self._listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
         self._error: BaseException | None = None
@@ -57,7 +48,7 @@ class Gang:
             train_loop_config={"address": list(self._listener.address), "key": key.hex()},
             scaling_config=ScalingConfig(
                 num_workers=size.workers,
-                use_gpu=size.gpus_per_worker > 0,
+                use_gpu=bool(size.gpus_per_worker),
                 resources_per_worker=resources,
             ),
             run_config=RunConfig(  # type: ignore[call-arg]  # Ray's types are those of Train V1

@@ -138,7 +138,7 @@ def _run_search(
 
     def listen(record: TrialRecord) -> None:
         view.update(recorder.records, record)
-        if record.state not in ("running", "interrupted", "invalid"):
+        if record.ended_for_good and record.state != "invalid":
             keeper.ended(record)
 
     driver = Driver(

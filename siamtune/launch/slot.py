@@ -9,13 +9,14 @@ from typing import Any
 
 from ray import tune
 
-from siamtune.launch.gang import Gang, GangDied, GangSize
+from siamtune.launch.cluster import TrialResources
+from siamtune.launch.gang import Gang, GangDied
 from siamtune.launch.job import TrialJob, from_plain
 from siamtune.launch.worker import run_trial
 
 
 class Slot(tune.Trainable):
-    """`config` holds "job" (a plain `TrialJob`) and "size" (the fields of a `GangSize`)."""
+    """`config` holds "job" (a plain `TrialJob`) and "size" (the fields of `TrialResources`)."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._gang: Gang | None = None
@@ -43,7 +44,7 @@ class Slot(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         self._job = from_plain(config["job"])
-        self._size = GangSize(**config["size"])
+        self._size = TrialResources(**config["size"])
 
     def _start(self, job: TrialJob) -> Generator[dict[str, Any], None, None]:
         if self._size.workers == 1:

@@ -145,6 +145,21 @@ def _facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{html}</dd>' for name, html in pairs)}</dl>"
 
 
+def _cells(
+    history: History, record: TrialRecord, metrics: Sequence[str], dials: Sequence[str]
+) -> tuple[str, str]:
+    """A trial's cells of a table: its best numbers, and its values of the dials."""
+    measured = _measured(history, record)
+    numbers = "".join(
+        f'<td class="n">{measured[m]:.4f}</td>' if m in measured else "<td></td>" for m in metrics
+    )
+    values = "".join(
+        f"<td>{_value(record.config[d])}</td>" if d in record.config else "<td>-</td>"
+        for d in dials
+    )
+    return numbers, values
+
+
 def _measured(history: History, record: TrialRecord) -> Mapping[str, float]:
     objective = history.space.objective
     return best_epoch(record, objective.metric, objective.mode) or {}
@@ -295,15 +310,7 @@ def _leaderboard(history: History) -> str:
     metrics, dials = metric_columns(space.objective), dial_columns(space.dimensions)
     rows = []
     for place, record in enumerate(order[:ROWS], start=1):
-        measured = _measured(history, record)
-        numbers = "".join(
-            f'<td class="n">{measured[m]:.4f}</td>' if m in measured else "<td></td>"
-            for m in metrics
-        )
-        values = "".join(
-            f"<td>{_value(record.config[d])}</td>" if d in record.config else "<td>-</td>"
-            for d in dials
-        )
+        numbers, values = _cells(history, record, metrics, dials)
         rows.append(
             f'<tr data-t="{record.number}"{" class=best" if place == 1 else ""}>'
             f'<td class="n">{place}</td><td class="n">{record.number}</td>'
@@ -632,15 +639,7 @@ def _all_trials(history: History) -> str:
     dials = [dimension.name for dimension in space.dimensions]
     rows = []
     for record in sorted(history.records.values(), key=lambda record: record.number):
-        measured = _measured(history, record)
-        numbers = "".join(
-            f'<td class="n">{measured[m]:.4f}</td>' if m in measured else "<td></td>"
-            for m in metrics
-        )
-        values = "".join(
-            f"<td>{_value(record.config[d])}</td>" if d in record.config else "<td>-</td>"
-            for d in dials
-        )
+        numbers, values = _cells(history, record, metrics, dials)
         rows.append(
             f'<tr data-t="{record.number}" data-says="{escape(_says(history, record))}">'
             f'<td class="n">{record.number}</td><td>{_state(record.state)}</td>'
