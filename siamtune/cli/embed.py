@@ -61,6 +61,7 @@ def embed(
         document = {
             "schema": "siamtune.embed/1",
             "file": str(to),
+            "model": str(verifier.path),
             "pictures": len(names),
             "embedding_size": verifier.embedding_size,
             "unreadable": [str(files[place]) for place in unreadable],
@@ -68,6 +69,7 @@ def embed(
         print(json.dumps(document, indent=2))
     else:
         print(f"{to}: {len(names)} embeddings of {verifier.embedding_size} numbers")
+        print(f"model: {verifier.title}")
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -35,8 +35,7 @@ RunName = Annotated[str, typer.Argument(help="A run folder, a run's name, or `la
 Model = Annotated[
     str | None,
     typer.Option(
-        help="An exported folder, a run folder or a run's name. Default: the best of the latest "
-        "run.",
+        help="An exported folder, a run or `latest`. Default: siamtune's own, trained on LFW.",
         envvar="SIAMTUNE_MODEL",
         show_default=False,
     ),

@@ -50,14 +50,21 @@ def predict(
             {"left": left, "right": right, **_answer(verdict)}
             for (left, right), verdict in zip(asked, verdicts, strict=True)
         ]
-        print(json.dumps({"schema": "siamtune.predict/1", "pairs": answers}, indent=2))
+        document = {
+            "schema": "siamtune.predict/1",
+            "model": str(verifier.path),
+            "trained_on": verifier.facts["data"],
+            "pairs": answers,
+        }
+        print(json.dumps(document, indent=2))
     elif pairs:
+        print(f"model: {verifier.title}", file=sys.stderr)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(HEADING + ANSWERS)
         for (left, right), verdict in zip(asked, verdicts, strict=True):
             writer.writerow([left, right, *_answer(verdict).values()])
     else:
-        _print(verdicts[0])
+        _print(verdicts[0], verifier)
     missing = sum(verdict is None for verdict in verdicts)
     if missing:
         raise DataError(
@@ -66,14 +73,11 @@ def predict(
 
 
 def open_model(model: str | None, output: Path, landmarks: Path | None) -> "Verifier":
-    """The model of the command line, told on stderr where nobody has named it."""
+    """The model of the command line, else the built-in one."""
     from siamtune.shipping.find import find_model
     from siamtune.shipping.verifier import load
 
-    path = find_model(model, output)
-    if model is None:
-        print(f"model: {path}", file=sys.stderr)
-    return load(path, landmarks=landmarks)
+    return load(find_model(model, output), landmarks=landmarks)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -130,9 +134,10 @@ def _answer(verdict: "Verdict | None") -> dict[str, Any]:
     return dict.fromkeys(ANSWERS) if verdict is None else asdict(verdict)
 
 
-def _print(verdict: "Verdict | None") -> None:
+def _print(verdict: "Verdict | None", verifier: "Verifier") -> None:
     if verdict is not None:
         print("same person" if verdict.same else "different people")
         print(f"score        {verdict.score:.4f}")
         print(f"threshold    {verdict.threshold:.4f}")
         print(f"probability  {verdict.probability:.4f}")
+        print(f"model        {verifier.title}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ Picture = str | Path | NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
 MODEL = "model.safetensors"
+# The model that answers where nobody names one: a folder as `siamtune export` makes it.
+BUILT_IN = Path(str(files("siamtune"))) / "pretrained" / "lfw"
 PICTURES_AT_ONCE = 256
 
 
@@ -49,7 +52,8 @@ class Verifier:
     """A network with all that must be done before it and after it; `siamtune.load` makes one.
 
     Attributes:
-        facts: what the model's file says of its data, protocol and training.
+        path: the file that it was read from.
+        facts: what that file says of data, protocol and training.
         landmarks: the file of dlib's 68-point predictor, which the crop style `trees` needs.
     """
 
@@ -60,9 +64,17 @@ class Verifier:
     embedding_size: int
     threshold: float
     calibration: Calibration
+    path: Path
     facts: Mapping[str, Any]
     device: torch.device
     landmarks: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """Which model this is, in a few words."""
+        config = trial_config(self.facts["config"])
+        name = "built-in" if self.path.parent == BUILT_IN else str(self.path)
+        return f"{name}, {config.model.architecture} trained on {self.facts['data']}"
 
     def embed(
         self, images: Sequence[Picture] | NDArray[np.uint8], progress: Progress | None = None
@@ -141,7 +153,7 @@ class Verifier:
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
     landmarks: str | Path | None = None,
@@ -149,14 +161,15 @@ def load(
     """A model from its folder or its `model.safetensors`; nothing in it is executed or unpickled.
 
     Args:
-        path: what `siamtune export` made, a run folder (its best model), or a checkpoint.
+        path: what `siamtune export` made, a run folder (its best model), or a checkpoint; default
+            the model that siamtune brings along.
         device: default the first CUDA device, or the processor.
         landmarks: the file of dlib's 68-point predictor, for models with the crop style `trees`.
 
     Raises:
         CheckpointError: there is no model, or the file is foreign, truncated or too old.
     """
-    checkpoint_path = model_path(Path(path))
+    checkpoint_path = built_in_model() if path is None else model_path(Path(path))
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return restore(
         read_checkpoint(checkpoint_path),
@@ -164,6 +177,21 @@ def load(
         chosen,
         Path(landmarks) if landmarks else None,
     )
+
+
+def built_in_model() -> Path:
+    """The file of the model that siamtune brings along.
+
+    Raises:
+        CheckpointError: this siamtune was built without.
+    """
+    path = BUILT_IN / MODEL
+    if not path.is_file():
+        raise CheckpointError(
+            "this siamtune has no built-in model: name one with --model (in Python: siamtune.load"
+            "(path)), an exported folder, a run or `latest`; make one with: siamtune train"
+        )
+    return path
 
 
 def model_path(path: Path) -> Path:
@@ -222,6 +250,7 @@ def restore(
         config.model.embedding_size,
         threshold,
         calibration,
+        path,
         facts,
         device,
         landmarks,

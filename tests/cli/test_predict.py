@@ -10,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from siamtune.cli.embed import embed
+from siamtune.cli.export import export
 from siamtune.cli.main import app
 from siamtune.cli.predict import predict, read_pairs
 from siamtune.errors import CheckpointError, DataError, InvalidInput, UsageError
+from siamtune.shipping import verifier as verifier_module
 from siamtune.shipping.verifier import Verifier, load
 
 
@@ -34,7 +36,9 @@ def test_two_pictures_get_a_verdict(
         first, *rest = capsys.readouterr().out.splitlines()
         expected = verifier.verify(*files)
         assert first == words
-        told = {line.split()[0]: float(line.split()[1]) for line in rest}
+        *numbers, model = rest
+        assert model == f"model        {verifier.path}, resnet trained on {pattern_people.name}"
+        told = {line.split()[0]: float(line.split()[1]) for line in numbers}
         assert told == pytest.approx(
             {
                 "score": expected.score,
@@ -52,6 +56,8 @@ def test_json_is_one_document(
     predict(files, model=str(trained_run), as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "siamtune.predict/1"
+    assert document["model"] == str(trained_run / "best" / "model.safetensors")
+    assert document["trained_on"] == pattern_people.name
     expected = vars(verifier.verify(*files))
     assert document["pairs"] == [{"left": str(files[0]), "right": str(files[1]), **expected}]
 
@@ -120,7 +126,7 @@ def test_what_is_asked_must_be_clear(tmp_path: Path) -> None:
             predict(pictures, pairs)
 
 
-def test_the_model_is_named_by_option_environment_or_the_latest_run(
+def test_the_model_is_named_by_option_or_environment_and_else_built_in(
     trained_run: Path,
     pattern_people: Path,
     tmp_path: Path,
@@ -129,25 +135,30 @@ def test_the_model_is_named_by_option_environment_or_the_latest_run(
 ) -> None:
     files = [picture(pattern_people, 0, 0), picture(pattern_people, 1, 0)]
     output = tmp_path / "runs"
-    (output / "younger").mkdir(parents=True)
-    (output / "younger" / "run.json").write_text("{}")  # it has no model yet
-    with pytest.raises(CheckpointError, match="make one with: siamtune train"):
-        predict(files, output=output)
+    output.mkdir()
     (output / "tiny").symlink_to(trained_run)
-    predict(files, output=output)
-    unnamed = capsys.readouterr()
-    assert unnamed.err == f"model: {output / 'tiny' / 'best' / 'model.safetensors'}\n"
-    predict(files, model="tiny", output=output)
-    named = capsys.readouterr()
-    assert named.out == unnamed.out
-    assert named.err == ""
-    with pytest.raises(CheckpointError, match=r"--model must be.*runs there: tiny, younger"):
+    monkeypatch.setattr(verifier_module, "BUILT_IN", tmp_path / "built_in")
+    with pytest.raises(CheckpointError, match="no built-in model: name one with --model"):
+        predict(files, output=output)
+    with pytest.raises(CheckpointError, match="no built-in model"):
+        load()
+    for name in ("tiny", "latest"):
+        predict(files, model=name, output=output)
+    *_, model = capsys.readouterr().out.splitlines()
+    assert model.startswith(f"model        {output / 'tiny' / 'best' / 'model.safetensors'}, ")
+    with pytest.raises(CheckpointError, match=r"--model must be.*runs there: tiny"):
         predict(files, model="tin", output=output)
 
+    export(str(trained_run), tmp_path / "built_in")
+    capsys.readouterr()
+    predict(files, output=output)
+    answer = capsys.readouterr().out
+    assert f"model        built-in, resnet trained on {pattern_people.name}\n" in answer
+    assert load().verify(*files) == load(trained_run).verify(*files)
     monkeypatch.setenv("SIAMTUNE_MODEL", str(trained_run))
     result = CliRunner().invoke(app, ["predict", *map(str, files), "--output", str(tmp_path)])
     assert result.exit_code == 0
-    assert result.output == named.out
+    assert f"model        {trained_run}" in result.output
 
 
 def test_a_folder_becomes_one_file_without_pickles(
