@@ -23,6 +23,7 @@ from siamtune.cli import (
     search,
     show,
     spaces,
+    stop,
     top,
     train,
 )
@@ -32,7 +33,8 @@ from siamtune.errors import SiamtuneError
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
-4 no trial succeeded, 6 the cluster cannot run this, 130 ended by Ctrl-C in good order."""
+4 no trial succeeded, 6 the cluster cannot run this, 130 ended in good order by Ctrl-C or
+`siamtune stop`."""
 
 app = typer.Typer(
     name="siamtune",
@@ -51,6 +53,7 @@ app.command("top")(top.top)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("report")(report.report)
+app.command("stop")(stop.stop)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)

@@ -258,13 +258,14 @@ def _search(
     """Run the search under a live view and print what it gave."""
     from siamtune.launch.search import run_search
     from siamtune.report.live import LiveView
+    from siamtune.search.stops import VERB
 
     with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
         result = run_search(run, space, data, facts, search_options, view)
     _print_result(result, space, as_json)
     if result.ended_early:
         tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
-    if result.ended_early == "Ctrl-C":
+    if result.ended_early in ("Ctrl-C", VERB):
         raise typer.Exit(130)
     if result.winner is None:
         raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")

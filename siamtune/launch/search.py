@@ -32,10 +32,13 @@ from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
+from siamtune.search.stops import VERB, take_stops
 from siamtune.search.study import Proposal, interrupted, open_study
 
 # Retries of a trial whose process vanished; a trial that fails by itself is not run again.
 MAX_RETRIES = 2
+# How often the run folder is looked through for requests; it may lie on a slow shared disk.
+LISTEN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,21 @@ def _run_search(
         deadline=began + options.time_budget_s if options.time_budget_s else None,
         interrupted=interrupted(study, space),
     )
+    take_stops(run)  # what was asked of an earlier driver, which did not hear it
+    heard = time.monotonic()
+
+    def tick() -> None:
+        nonlocal heard
+        view.tick()
+        if time.monotonic() - heard < LISTEN_S:
+            return
+        heard = time.monotonic()
+        for number in take_stops(run):
+            if number is None:
+                driver.drain(VERB)
+            elif driver.stop_by_hand(number):
+                view.log(f"trial {number} is stopped by hand: it ends after its present epoch")
+
     scratch = tempfile.mkdtemp(prefix="siamtune-tune-")
     alone = resources.workers == 1
     slot_resources = (
@@ -176,7 +194,7 @@ def _run_search(
                     storage_path=scratch,
                     verbose=0,
                     stop=SearchStopper(driver),
-                    callbacks=[Ticker(view.tick)],
+                    callbacks=[Ticker(tick)],
                     failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),

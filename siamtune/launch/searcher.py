@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from siamtune.search import study as studies
 from siamtune.search.records import Recorder, State, TrialRecord
 from siamtune.search.space import Space
+from siamtune.search.stops import BY_HAND
 from siamtune.search.study import Proposal, Rejected
 
 # When so many trials have failed and none succeeded, the fault is not in the configurations.
@@ -43,6 +44,7 @@ class Driver:
     numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial id -> ours
     _running: set[int] = field(default_factory=set)
     _stopped: set[int] = field(default_factory=set)
+    _by_hand: set[int] = field(default_factory=set)  # that a person wants to end
     # Counted, not looked up: a search may have ten thousand trials behind it.
     _started: int = 0
     _ends: Counter[str] = field(default_factory=Counter)
@@ -88,11 +90,18 @@ class Driver:
         self.listen(self.recorder.epoch(number, metrics))
 
     def should_stop(self, number: int) -> bool:
-        """Whether the scheduler ends the trial after its last recorded epoch."""
-        if studies.should_stop(self.study, number):
+        """Whether the scheduler or a person ends the trial after its last recorded epoch."""
+        # The pruner is asked in any case: it notes what the trial reached.
+        if studies.should_stop(self.study, number) or number in self._by_hand:
             self._stopped.add(number)
             return True
         return False
+
+    def stop_by_hand(self, number: int) -> bool:
+        """End a trial after its present epoch; False if it does not run."""
+        if number in self._running:
+            self._by_hand.add(number)
+        return number in self._running
 
     def end(self, tune_id: str, state: State | None, reason: str | None) -> None:
         """Record the end of a trial; `state` None means that its process is gone."""
@@ -101,6 +110,8 @@ class Driver:
             return
         self._running.discard(number)
         state = "stopped" if number in self._stopped else state or "lost"
+        if state == "stopped" and number in self._by_hand:
+            reason = BY_HAND
         studies.tell(self.study, number, state, reason)
         self.listen(self.recorder.ended(number, state, reason))
         self._ends[state] += 1

@@ -50,6 +50,19 @@ def driving(run: Run) -> Iterator[None]:
         lock.release()
 
 
+def driver_of(run: Run) -> str | None:
+    """Which process drives a run now; None if none does."""
+    if not (run.folder / LOCK).exists():
+        return None
+    lock = FileLock(run.folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return _driver(run)
+    lock.release()
+    return None
+
+
 def _driver(run: Run) -> str:
     try:
         driver: dict[str, Any] = json.loads((run.folder / DRIVER).read_text())

@@ -25,7 +25,7 @@ State = Literal[
     "running",  # started and not ended
     "interrupted",  # the search ended first; `resume` goes on from its last epoch
     "complete",  # trained to its last epoch
-    "stopped",  # ended at epoch k by the scheduler, or by a new space that has no place for it
+    "stopped",  # ended at epoch k by the scheduler, by hand, or by a space that has no place for it
     "collapsed",  # loss not finite or all embeddings equal
     "invalid",  # a combination that cannot be built; never started
     "out_of_memory",

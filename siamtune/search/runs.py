@@ -7,6 +7,7 @@ trials.jsonl        what happened to each trial
 space-1.yaml        with study-1.log: what they were before `resume --space`
 study.log           the Optuna journal
 driver.json         which process drives the search, while one does
+stop/               what `siamtune stop` asks of that process, until it has heard
 tensorboard/        one folder a trial
 trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
 best.yaml, best/    the winner: configuration, model.safetensors

@@ -1,0 +1,101 @@
+"""`siamtune stop`: end one trial of a running search, or the search, from another terminal."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from siamtune.search.runs import Run
+
+# The driver listens every second; a shared folder may show it the request later.
+PATIENCE_S = 10.0
+POLL_S = 0.1
+
+
+def stop(
+    run: options.RunName,
+    trial: Annotated[
+        int | None, typer.Argument(help="The trial's number. Default: the whole search.", min=0)
+    ] = None,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """Stop a trial of a running search, or the search: siamtune stop latest 7
+
+    The trial ends after its present epoch, is recorded as stopped by hand, and another takes its
+    place. Without a TRIAL the search ends in good order, as with Ctrl-C; `siamtune resume` goes on.
+    Works from any host that sees the run folder.
+    """
+    from siamtune.search.lock import driver_of
+    from siamtune.search.runs import find_run
+    from siamtune.search.stops import ask_to_stop
+
+    found = find_run(run, output)
+    if found.facts().get("kind") == "train":
+        raise InvalidInput(
+            f"{found.folder} must be a search, but is one training; end it with Ctrl-C"
+        )
+    driver = driver_of(found)
+    if driver is None:
+        raise InvalidInput(f"{found.name} must be running to be stopped, but no process drives it")
+    epoch = None if trial is None else _running_epoch(found, trial)
+    request = ask_to_stop(found, trial)
+    heard = _is_heard(request)
+    if as_json:
+        document = {
+            "schema": "siamtune.stop/1",
+            "run": str(found.folder),
+            "trial": trial,
+            "after_epoch": None if epoch is None else epoch + 1,
+            "driver": driver,
+            "heard": heard,
+        }
+        print(json.dumps(document, indent=2))
+        return
+    if trial is None:
+        print(f"{found.name} ends; go on with: siamtune resume {found.name}")
+    else:
+        print(f"trial {trial} of {found.name} ends after epoch {(epoch or 0) + 1}")
+    if not heard:
+        print(f"{driver} has not heard it yet; the request lies in {request}", file=sys.stderr)
+
+
+def _running_epoch(run: "Run", trial: int) -> int:
+    """The last epoch that a running trial has reported.
+
+    Raises:
+        InvalidInput: there is no such trial, or it does not run.
+    """
+    from siamtune.search.records import read_records
+
+    records = read_records(run.trials_path)
+    if trial not in records:
+        known = f"{min(records)} to {max(records)}" if records else "none yet"
+        raise InvalidInput(
+            f"TRIAL must be the number of a trial of {run.name} ({known}), but got {trial}"
+        )
+    record = records[trial]
+    if record.state != "running":
+        running = [str(each.number) for each in records.values() if each.state == "running"]
+        raise InvalidInput(
+            f"trial {trial} must be running to be stopped, but is {record.state.replace('_', ' ')};"
+            f" running: {', '.join(running) or 'none'}"
+        )
+    return record.epoch
+
+
+def _is_heard(request: Path) -> bool:
+    """Wait a little for the driver to take the request up."""
+    deadline = time.monotonic() + PATIENCE_S
+    while request.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
