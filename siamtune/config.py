@@ -100,6 +100,16 @@ class BatchConfig(Section):
     images_per_identity: Annotated[int, Field(ge=2, le=64)] = Field(
         4, description="K of P x K sampling; `pairs` sampling does not use it"
     )
+    single_share: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
+        0.0,
+        description="pk: share of a batch for people of whom there is one picture; 0 leaves them "
+        "out",
+    )
+    single_views: Annotated[int, Field(ge=1, le=16)] = Field(
+        2,
+        description="pk: how often such a picture is in the batch, each time changed at random: "
+        "two views make a positive pair, one is compared with others only",
+    )
 
 
 class LossConfig(Section):
@@ -147,6 +157,11 @@ class OptimConfig(Section):
     warmup_epochs: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
         0.0, description="epochs in which the learning rate rises from zero; fractions allowed"
     )
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0,
+        description="a step; evaluate and keep the exponential moving average of the weights "
+        "(Polyak and Juditsky 1992); 0: the weights themselves",
+    )
 
 
 class VerificationConfig(Section):
@@ -154,6 +169,10 @@ class VerificationConfig(Section):
         None,
         description="two pictures nearer than this are one person (T of 2016); "
         "none: fitted on training identities",
+    )
+    flip: bool = Field(
+        False,
+        description="embed a picture as the mean of it and its mirror image, at twice the cost",
     )
 
 

@@ -47,8 +47,13 @@ def evaluate(
         ),
     ] = None,
     flip_average: Annotated[
-        bool, typer.Option(help="Average the embeddings of a picture and of its mirror image.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Average the embeddings of a picture and of its mirror image. Default: the "
+            "configuration's verification.flip.",
+            show_default=False,
+        ),
+    ] = None,
     baselines: Annotated[
         bool,
         typer.Option(help="Also pixels, PCA, HOG, LBP and the untrained network, same pairs."),
@@ -118,7 +123,7 @@ def evaluate(
     tell(f"run: {run.folder}")
     questions = Questions(
         tuple(scorer or [chosen.loss.distance]),
-        flip_average,
+        chosen.verification.flip if flip_average is None else flip_average,
         baselines,
         cast("ThresholdPeople", threshold_from),
     )

@@ -35,7 +35,9 @@ def epoch_batches(
     afresh; the left picture of a pair stands before the right one. Each picture is in about one
     pair of either kind, so an epoch costs about twice one of `pk`. `pk`: groups of K pictures of a
     person who has two or more, P different people in a batch; where there are fewer than P, all
-    are in every batch, several times. The last batch is filled up, never dropped.
+    are in every batch, several times. With `single_share` people with one picture take the place
+    of some groups, `single_views` times each, and batches are more in number. The last batch is
+    filled up, never dropped.
 
     Args:
         identities: `(N,)` of the training pictures, any integers.
@@ -108,7 +110,10 @@ def _draw_negatives(shelf: _Shelf, used: Indices, count: int, rng: np.random.Gen
 
 def _draw_groups(shelf: _Shelf, config: BatchConfig, rng: np.random.Generator) -> list[Batch]:
     size = config.images_per_identity
+    alone = shelf.pictures[shelf.first[shelf.counts == 1]]
     batch_groups = config.images // size
+    if len(alone):
+        batch_groups = max(2, round((1 - config.single_share) * batch_groups))
     first, counts = (values[shelf.counts > 1] for values in (shelf.first, shelf.counts))
     people = len(counts)
     # Rounded at random, so that on average every picture is visited once; of people with fewer
@@ -127,8 +132,21 @@ def _draw_groups(shelf: _Shelf, config: BatchConfig, rng: np.random.Generator) -
     turn = _count_up(groups[order])
     ring = (turn[:, None] * size + np.arange(size)) % counts[person, None]
     pictures = shelf.pictures[first[person, None] + ring]
-    dealt = pictures.reshape(batch_groups, steps, size).swapaxes(0, 1)
-    return [Batch(index, None) for index in rng.permutation(dealt.reshape(steps, config.images))]
+    dealt = pictures.reshape(batch_groups, steps, size).swapaxes(0, 1).reshape(steps, -1)
+    if dealt.shape[1] < config.images:
+        dealt = np.hstack([dealt, _draw_singles(alone, steps, config, dealt.shape[1], rng)])
+    return [Batch(index, None) for index in rng.permutation(dealt)]
+
+
+def _draw_singles(
+    alone: Indices, steps: int, config: BatchConfig, taken: int, rng: np.random.Generator
+) -> Indices:
+    """`(steps, images - taken)` of the pictures `alone`, each as often as the others, or one less;
+    in a batch each is there `single_views` times, the last one less often where that is odd."""
+    places = config.images - taken
+    count = -(-places // config.single_views)
+    drawn = rng.permutation(alone).take(np.arange(steps * count), mode="wrap")
+    return np.repeat(drawn.reshape(steps, count), config.single_views, axis=1)[:, :places]
 
 
 def _limited(counts: Indices) -> Indices:

@@ -283,11 +283,7 @@ def _embeddings(
     if weights is not None:
         model.load_state_dict(dict(weights))
     normalization = faces.normalization.to(device)
-    vectors = embed(model, normalization, faces.images, pictures, device)
-    if flip_average:
-        mirrored = np.ascontiguousarray(faces.images[pictures][..., ::-1])
-        everything = np.arange(len(mirrored))
-        vectors = (vectors + embed(model, normalization, mirrored, everything, device)) / 2
+    vectors = embed(model, normalization, faces.images, pictures, device, flip=flip_average)
     return vectors.cpu().double().numpy()
 
 

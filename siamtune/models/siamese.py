@@ -56,10 +56,11 @@ class SiameseNet(nn.Module):
         if self.spatial_transformer is not None:
             images = self.spatial_transformer(images)
         embeddings = self.architecture(images)
-        return _unit_length(embeddings) if self.unit_length else embeddings
+        return unit_length(embeddings) if self.unit_length else embeddings
 
 
-def _unit_length(embeddings: Tensor) -> Tensor:
+def unit_length(embeddings: Tensor) -> Tensor:
+    """The same directions `(B, D)` with Euclidean length one; zero stays zero."""
     lengths = embeddings.norm(dim=1, keepdim=True)
     # A flat picture is zero all the way through a network without biases, and zero has no
     # direction: it stays what it is, with the gradient of the identity. That of

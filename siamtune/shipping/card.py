@@ -84,6 +84,7 @@ def _treatment(document: Mapping[str, Any]) -> str:
         f"The face is {box}{fallback}, scaled by {crop['factor']:g} about its centre. It is cut "
         f"out, resized to {crop['resolution_px']} x {crop['resolution_px']} px {colour} and "
         f"normalized with `{document['normalization']}`, fitted on training people."
+        + (" Its embedding is the mean of its own and its mirror image's." * document["flip"])
     )
 
 

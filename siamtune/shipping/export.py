@@ -142,6 +142,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
         "distance": verifier.distance,
         "normalization": config.data.normalization,
         "crop": asdict(verifier.recipe),
+        "flip": verifier.flip,
         "threshold": {
             "score": verifier.threshold,
             "far_set": None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from siamtune.errors import SiamtuneError, UsageError
 from siamtune.shipping.verifier import Verifier
+from siamtune.training.evaluation import embedding
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PICTURES_COMPARED = (1, 2, 9)
@@ -23,13 +24,14 @@ LARGEST_DIFFERENCE = 1e-3
 class _Whole(nn.Module):
     """Faces `(B, C, R, R)` of floats in [0, 255] to embeddings `(B, D)`."""
 
-    def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
+    def __init__(self, verifier: Verifier) -> None:
         super().__init__()
-        self.normalization = normalization
-        self.model = model
+        self.normalization = verifier.normalization
+        self.model = verifier.model
+        self.flip = verifier.flip
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(self.normalization(images))
+        return embedding(self.model, self.normalization, images, flip=self.flip)
 
 
 def require_packages() -> None:
@@ -56,7 +58,7 @@ def write_onnx(verifier: Verifier, path: Path) -> dict[str, Any]:
     """
     recipe = verifier.recipe
     shape = (recipe.channels, recipe.resolution_px, recipe.resolution_px)
-    whole = _Whole(verifier.normalization, verifier.model).eval()
+    whole = _Whole(verifier).eval()
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(2, *shape, generator=generator) * 255
     try:

@@ -15,7 +15,7 @@ from siamtune.config import TrialConfig, trial_config
 from siamtune.data.normalization import restore_normalization
 from siamtune.data.recipe import Recipe, cut_faces, read_pictures
 from siamtune.errors import CheckpointError, ConfigError, DataError
-from siamtune.models import build_model
+from siamtune.models import SiameseNet, build_model
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.evaluation import embed
 from siamtune.verification.calibration import Calibration
@@ -52,14 +52,16 @@ class Verifier:
     """A network with all that must be done before it and after it; `siamtune.load` makes one.
 
     Attributes:
+        flip: embed a picture as the mean of it and its mirror image.
         path: the file that it was read from.
         facts: what that file says of data, protocol and training.
         landmarks: the file of dlib's 68-point predictor, which the crop style `trees` needs.
     """
 
-    model: nn.Module
+    model: SiameseNet
     normalization: nn.Module
     recipe: Recipe
+    flip: bool
     distance: str
     embedding_size: int
     threshold: float
@@ -125,7 +127,9 @@ class Verifier:
     def embed_faces(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeddings `(N, D)` of faces `(N, C, R, R)` that are cut out already."""
         everything = np.arange(len(faces))
-        embeddings = embed(self.model, self.normalization, faces, everything, self.device)
+        embeddings = embed(
+            self.model, self.normalization, faces, everything, self.device, flip=self.flip
+        )
         return embeddings.cpu().numpy()
 
     def score(self, image_a: Picture, image_b: Picture) -> float:
@@ -246,6 +250,7 @@ def restore(
         model.to(device).eval(),
         normalization.to(device).eval(),
         recipe,
+        config.verification.flip,
         config.loss.distance,
         config.model.embedding_size,
         threshold,

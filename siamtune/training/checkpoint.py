@@ -22,8 +22,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file held: `parts` maps "model", "normalization", "loss", "optimizer" to tensors by
-    name; `facts` is the JSON of the header (configuration, epoch, threshold, data, ...)."""
+    """What a file held.
+
+    Attributes:
+        parts: "model", "normalization", "loss" and "optimizer" to tensors by name; where "model"
+            holds averaged weights also "trained", the weights themselves, and "averaging".
+        facts: the JSON of the header: configuration, epoch, threshold, data, ...
+    """
 
     parts: dict[str, dict[str, Tensor]]
     facts: dict[str, Any]

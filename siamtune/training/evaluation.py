@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from siamtune.config import TrialConfig
 from siamtune.data.prepare import Faces
 from siamtune.errors import TrialCollapsed
+from siamtune.models import SiameseNet, unit_length
 from siamtune.training import distributed
 from siamtune.verification.calibration import Calibration, fit_calibration
 from siamtune.verification.metrics import verification_metrics
@@ -44,16 +45,19 @@ class Evaluation:
     validation: VerificationPairs  # positions in `pictures`
     threshold: VerificationPairs
     distance: str
+    flip: bool
     fixed_threshold: float | None
     device: torch.device
 
-    def run(self, model: nn.Module, normalization: nn.Module) -> Result:
+    def run(self, model: SiameseNet, normalization: nn.Module) -> Result:
         """Embed each picture once, in evaluation mode, and score all pairs.
 
         Raises:
             TrialCollapsed: the network gives every picture the same embedding.
         """
-        embeddings = embed(model, normalization, self.images, self.pictures, self.device)
+        embeddings = embed(
+            model, normalization, self.images, self.pictures, self.device, flip=self.flip
+        )
         spread = float(embeddings.std(0).norm())
         length = float(embeddings.norm(dim=1).mean())
         if not spread > COLLAPSED_SPREAD * length:  # also true of NaN
@@ -97,6 +101,7 @@ def plan_evaluation(
         validation=_positions(validation, pictures),
         threshold=_positions(fitted, pictures),
         distance=config.loss.distance,
+        flip=config.verification.flip,
         fixed_threshold=None if distance_threshold is None else -distance_threshold,
         device=device,
     )
@@ -104,20 +109,42 @@ def plan_evaluation(
 
 @torch.inference_mode()
 def embed(
-    model: nn.Module,
+    model: SiameseNet,
     normalization: nn.Module,
     images: np.ndarray,
     pictures: np.ndarray,
     device: torch.device,
+    *,
+    flip: bool,
 ) -> Tensor:
-    """Embeddings `(len(pictures), D)` on every rank, in evaluation mode; each rank does a share."""
+    """Embeddings `(len(pictures), D)` on every rank, in evaluation mode; each rank does a share.
+
+    Args:
+        flip: see `embedding`.
+    """
     model.eval()
     shares = np.array_split(pictures, distributed.world_size())
     parts = [
-        model(normalization(torch.from_numpy(images[chunk]).to(device).float()))
+        embedding(
+            model, normalization, torch.from_numpy(images[chunk]).to(device).float(), flip=flip
+        )
         for chunk in _chunks(shares[distributed.rank()])
     ]
     return distributed.gather_uneven(torch.cat(parts), [len(share) for share in shares])
+
+
+def embedding(model: SiameseNet, normalization: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
+    """Embeddings `(B, D)` of pictures `(B, C, R, R)` of floats in [0, 255].
+
+    Args:
+        flip: the mean of a picture's embedding and its mirror image's, as long as the network
+            makes embeddings: a face looks to the left or to the right, its owner stays the same.
+    """
+    embeddings = model(normalization(images))
+    if not flip:
+        return embeddings
+    mean = (embeddings + model(normalization(images.flip(-1)))) / 2
+    return unit_length(mean) if model.unit_length else mean
 
 
 def _chunks(pictures: np.ndarray) -> list[np.ndarray]:

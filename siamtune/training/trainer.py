@@ -12,20 +12,22 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from siamtune.config import TrialConfig, flatten
+from siamtune.config import DEFAULTS, TrialConfig, flatten
 from siamtune.data.augmentation import augment
 from siamtune.data.batches import Batch, epoch_batches, limit_per_person
 from siamtune.data.prepare import Faces
 from siamtune.errors import CheckpointError, TrialCollapsed
 from siamtune.losses import build_loss
-from siamtune.models import build_model
+from siamtune.models import SiameseNet, build_model
 from siamtune.training import distributed
+from siamtune.training.averaging import averaged_model
 from siamtune.training.checkpoint import (
     load_optimizer_tensors,
     optimizer_tensors,
@@ -116,10 +118,12 @@ def epochs(
     ).to(device)
     normalization = faces.normalization.to(device)
     optimizer = build_optimizer(config.optim, [*model.parameters(), *loss.parameters()])
+    averaged = averaged_model(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    judged = cast("SiameseNet", averaged.module) if averaged else model
     evaluation = plan_evaluation(faces, pictures, config, device)
     progress = Progress()
     if resume_from is not None:
-        progress = _resume(resume_from, config, model, loss, optimizer)
+        progress = _resume(resume_from, config, model, averaged, loss, optimizer)
 
     while progress.epoch < config.epochs:
         started = perf_counter()
@@ -128,14 +132,14 @@ def epochs(
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
         batches = epoch_batches(identities, config.batch, rng)
         train_loss = train_epoch(
-            model, loss, optimizer, normalization, feed, batches, identities_on_device, generator,
-            config, progress,
+            model, averaged, loss, optimizer, normalization, feed, batches, identities_on_device,
+            generator, config, progress,
         )  # fmt: skip
         if not math.isfinite(train_loss):
             raise TrialCollapsed(f"the training loss is {train_loss} in epoch {progress.epoch + 1}")
 
         trained = perf_counter()
-        result = evaluation.run(model, normalization)
+        result = evaluation.run(judged, normalization)
         progress.epoch += 1
         if config.optim.schedule == "halve_on_rise":
             progress.lr_scale = halved_on_rise(
@@ -161,14 +165,18 @@ def epochs(
             metrics: Metrics = metrics,
             calibration: dict[str, float] = asdict(result.calibration),  # noqa: B008
         ) -> None:
+            parts = {
+                "model": judged.state_dict(),  # what the metrics are of
+                "normalization": normalization.state_dict(),
+                "loss": loss.state_dict(),
+                "optimizer": optimizer_tensors(optimizer),
+            }
+            if averaged is not None:
+                parts["trained"] = model.state_dict()
+                parts["averaging"] = {"n_averaged": averaged.n_averaged}
             write_checkpoint(
                 path,
-                {
-                    "model": model.state_dict(),
-                    "normalization": normalization.state_dict(),
-                    "loss": loss.state_dict(),
-                    "optimizer": optimizer_tensors(optimizer),
-                },
+                parts,
                 {
                     **_facts(config, faces),
                     "progress": vars(progress),
@@ -182,6 +190,7 @@ def epochs(
 
 def train_epoch(
     model: nn.Module,
+    averaged: AveragedModel | None,
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
     normalization: nn.Module,
@@ -213,6 +222,8 @@ def train_epoch(
         loss.backward()
         distributed.sum_gradients(model.parameters())
         optimizer.step()
+        if averaged is not None:
+            averaged.update_parameters(model)
         total += loss.detach()  # stays on the device: asking for a number here would wait for it
     return float(total / len(batches))
 
@@ -235,17 +246,23 @@ def _resume(
     path: Path,
     config: TrialConfig,
     model: nn.Module,
+    averaged: AveragedModel | None,
     loss: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> Progress:
     checkpoint = read_checkpoint(path)
-    theirs = checkpoint.facts["config"]
-    changed = [name for name, value in flatten(config).items() if theirs.get(name) != value]
+    theirs = {**DEFAULTS, **checkpoint.facts["config"]}  # an older version had fewer dials
+    changed = [name for name, value in flatten(config).items() if theirs[name] != value]
     if changed:
         raise CheckpointError(
             f"{path}: must come from the same configuration, but {', '.join(changed)} changed"
         )
-    model.load_state_dict(checkpoint.parts["model"])
+    if averaged is None:
+        model.load_state_dict(checkpoint.parts["model"])
+    else:
+        model.load_state_dict(checkpoint.parts["trained"])
+        averaged.module.load_state_dict(checkpoint.parts["model"])
+        averaged.n_averaged.copy_(checkpoint.parts["averaging"]["n_averaged"])
     loss.load_state_dict(checkpoint.parts.get("loss", {}))
     load_optimizer_tensors(optimizer, checkpoint.parts.get("optimizer", {}))
     return Progress(**checkpoint.facts["progress"])

@@ -20,9 +20,22 @@ def people(pictures: list[int]) -> NDArray[np.int64]:
 
 
 def draw(
-    identities: NDArray[np.int64], seed: int = 0, *, sampling: str, images: int = 32, k: int = 4
+    identities: NDArray[np.int64],
+    seed: int = 0,
+    *,
+    sampling: str,
+    images: int = 32,
+    k: int = 4,
+    share: float = 0.0,
+    views: int = 2,
 ) -> list[Batch]:
-    config = BatchConfig(sampling=sampling, images=images, images_per_identity=k)  # type: ignore[arg-type]
+    config = BatchConfig(
+        sampling=sampling,  # type: ignore[arg-type]
+        images=images,
+        images_per_identity=k,
+        single_share=share,
+        single_views=views,
+    )
     return epoch_batches(identities, config, np.random.default_rng(seed))
 
 
@@ -183,6 +196,36 @@ def test_fewer_people_than_p_are_all_in_every_batch() -> None:
         groups = Counter(identities[batch.index].tolist())
         assert len(groups) == 6
         assert max(groups.values()) <= 6 * 4  # 32 groups of 6 people
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+@pytest.mark.parametrize(("share", "singles"), [(0.25, 32), (0.5, 64), (0.9, 116), (0.01, 0)])
+def test_people_with_one_picture_get_their_share_of_a_batch(
+    share: float, singles: int, views: int
+) -> None:
+    identities = people(LFW_LIKE)
+    count = Counter(identities.tolist())
+    batches = draw(identities, sampling="pk", images=128, share=share, views=views)
+    seen: Counter[int] = Counter()
+    for batch in batches:
+        assert len(batch.index) == 128
+        times = Counter(identities[batch.index].tolist())
+        alone = {person: n for person, n in times.items() if count[person] == 1}
+        assert sum(alone.values()) == singles
+        assert sum(n < views for n in alone.values()) <= 1  # what is left over
+        assert max(alone.values(), default=0) <= views
+        assert all(n == 4 for person, n in times.items() if count[person] > 1)
+        seen.update(alone.keys())
+    if singles:
+        assert max(seen.values()) - min(seen.values()) <= 1
+    plain = draw(identities, sampling="pk", images=128)
+    assert len(batches) / len(plain) == pytest.approx(128 / (128 - singles), rel=0.05)
+
+
+def test_without_people_with_one_picture_their_share_goes_to_the_others() -> None:
+    identities = people([5] * 12)
+    plain, shared = (draw(identities, sampling="pk", share=share) for share in (0.0, 0.5))
+    assert all(np.array_equal(a.index, b.index) for a, b in zip(plain, shared, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ for package in PACKAGES:
     pytest.importorskip(package)
 
 
-def verifier_of(architecture: str, normalization: str, channels: int = 1) -> Verifier:
+def verifier_of(
+    architecture: str, normalization: str, channels: int = 1, flip: bool = False
+) -> Verifier:
     side_px = MINIMUM_RESOLUTION_PX[architecture]
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, channels, side_px, side_px), np.uint8)
@@ -31,6 +33,7 @@ def verifier_of(architecture: str, normalization: str, channels: int = 1) -> Ver
         build_model(config, channels=channels, resolution_px=side_px).eval(),
         fit_normalization(normalization, images).eval(),
         Recipe("center", 1.0, side_px, channels == 1, 0.5),
+        flip,
         "l2",
         16,
         -1.0,
@@ -52,7 +55,7 @@ def test_any_number_of_pictures_gives_the_embeddings_of_pytorch(
 ) -> None:
     import onnxruntime
 
-    verifier = verifier_of(architecture, normalization, channels)
+    verifier = verifier_of(architecture, normalization, channels, flip=channels == 3)
     facts = write_onnx(verifier, tmp_path / "model.onnx")
     assert facts["largest_difference"] < 1e-4
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -61,8 +61,13 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_faces
     assert numbers(0) != numbers(1)
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(tiny_faces: Faces, tmp_path: Path) -> None:
-    config = tiny_config(model__dropout=0.3, optim__schedule="halve_on_rise")
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    tiny_faces: Faces, tmp_path: Path, ema_decay: float
+) -> None:
+    config = tiny_config(
+        model__dropout=0.3, optim__schedule="halve_on_rise", optim__ema_decay=ema_decay
+    )
     straight = run(config, tiny_faces)
     straight[-1].save(tmp_path / "straight.safetensors")
     for epoch in epochs(config, tiny_faces, device=CPU):
@@ -92,16 +97,20 @@ def test_resuming_with_another_configuration_is_refused(tiny_faces: Faces, tmp_p
         )
 
 
+@pytest.mark.parametrize("dials", [{}, {"optim__ema_decay": 0.9, "verification__flip": True}])
 def test_the_metrics_are_those_of_scikit_learn_on_validation_people(
-    tiny_faces: Faces, tmp_path: Path
+    tiny_faces: Faces, tmp_path: Path, dials: dict[str, Any]
 ) -> None:
-    config = tiny_config(epochs=1)
+    config = tiny_config(epochs=1, **dials)
     (epoch,) = run(config, tiny_faces)
     epoch.save(tmp_path / "last.safetensors")
     model = build_model(config.model, channels=1, resolution_px=16)
     model.load_state_dict(weights(tmp_path / "last.safetensors"))
     everybody = np.arange(len(tiny_faces.images))
-    embeddings = embed(model, tiny_faces.normalization, tiny_faces.images, everybody, CPU).numpy()
+    embeddings = embed(
+        model, tiny_faces.normalization, tiny_faces.images, everybody, CPU,
+        flip=config.verification.flip,
+    ).numpy()  # fmt: skip
     people = tiny_faces.split.validation
     validation = np.flatnonzero(np.isin(tiny_faces.identities, people))
     pairs = verification_pairs(validation, tiny_faces.identities, seed=0)
@@ -111,6 +120,43 @@ def test_the_metrics_are_those_of_scikit_learn_on_validation_people(
     accepted = np.array(scores) >= epoch.metrics["threshold"] - 1e-6
     assert epoch.metrics["val/f1"] == pytest.approx(f1_score(pairs.same, accepted))
     assert epoch.metrics["val/accuracy"] == pytest.approx((accepted == pairs.same).mean())
+
+
+def test_what_is_kept_is_the_average_and_what_goes_on_is_not(
+    tiny_faces: Faces, tmp_path: Path
+) -> None:
+    plain, averaged = (
+        run(tiny_config(epochs=2, optim__ema_decay=decay), tiny_faces) for decay in (0.0, 0.9)
+    )
+    for epochs_, name in ((plain, "plain"), (averaged, "averaged")):
+        epochs_[-1].save(tmp_path / name)
+    assert [e.metrics["train/loss"] for e in plain] == [e.metrics["train/loss"] for e in averaged]
+    trained = read_checkpoint(tmp_path / "averaged").parts["trained"]
+    assert all(
+        torch.equal(trained[name], value) for name, value in weights(tmp_path / "plain").items()
+    )
+    assert not torch.equal(
+        trained["architecture.0.weight"], weights(tmp_path / "averaged")["architecture.0.weight"]
+    )
+
+
+def test_people_with_one_picture_take_part_where_they_may(tiny_faces: Faces) -> None:
+    """The first picture of each second person alone: their pictures change the training."""
+    alone = tiny_faces.split.train[::2]
+    kept = ~np.isin(tiny_faces.identities, alone) | (np.arange(len(tiny_faces.images)) % 6 == 0)
+    images = tiny_faces.images[kept]
+    few = replace(tiny_faces, images=images, identities=tiny_faces.identities[kept])
+    changed = images.copy()
+    changed[np.isin(few.identities, alone)] //= 2
+    other = replace(few, images=changed)
+
+    def loss(faces: Faces, **dials: Any) -> float:
+        return run(tiny_config(epochs=1, **dials), faces)[0].metrics["train/loss"]
+
+    assert loss(few) == loss(other)
+    for views in (1, 2):
+        dials = {"batch__single_share": 0.5, "batch__single_views": views}
+        assert loss(few, **dials) != loss(other, **dials)
 
 
 def test_validation_people_never_reach_training(tiny_faces: Faces) -> None:
