@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from siamtune.launch.cluster import (
     TrialResources,
-    concurrent_trials,
     connect,
     prepare_environment,
     resolved,
 )
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
+from siamtune.launch.preflight import preflight
 from siamtune.launch.worker import run_trial
 from siamtune.search.config_file import config_yaml
 from siamtune.search.records import Recorder, TrialRecord
@@ -81,7 +82,7 @@ def _results(
     prepare_environment(address)
     connect(address, resources, verbose=False)
     resources = resolved(resources)
-    concurrent_trials(resources)  # refuses what would wait for ever
+    preflight(job.data, resources, folder=Path(job.run_folder))
     from siamtune.launch.gang import Gang
 
     gang = Gang(resources)

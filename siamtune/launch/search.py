@@ -9,10 +9,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from siamtune import __version__
@@ -20,13 +19,13 @@ from siamtune.config import DEFAULTS
 from siamtune.errors import NoTrialSucceeded
 from siamtune.launch.cluster import (
     TrialResources,
-    concurrent_trials,
     connect,
     prepare_environment,
     resolved,
 )
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
+from siamtune.launch.preflight import HostFacts, packages, preflight
 from siamtune.report.tensorboard import trial_hparams, write_experiment
 from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, ranked
@@ -112,10 +111,15 @@ def _run_search(
     )
     from siamtune.launch.slot import Slot
 
-    write_text(run.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
     connect(options.address, options.resources, verbose=options.verbose)
     resources = resolved(options.resources)
-    concurrent = min(options.concurrent or concurrent_trials(resources), options.trials)
+    found = preflight(data, resources, folder=run.folder, may_grow=options.concurrent is not None)
+    write_text(
+        run.folder / "environment.json", json.dumps(environment(found.hosts), indent=2) + "\n"
+    )
+    if not found.concurrent:
+        view.log("no host holds such a trial yet: waiting for the cluster to grow")
+    concurrent = min(options.concurrent or found.concurrent, options.trials)
     # Suggestions come one at a time; without this only one trial would wait for a slot.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(concurrent))
 
@@ -219,18 +223,15 @@ def _run_search(
     )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
+def environment(hosts: Sequence[HostFacts] = ()) -> dict[str, Any]:
     """What the numbers of a run may depend on besides its configuration."""
-    packages = (
-        "torch", "ray", "optuna", "numpy", "scikit-learn", "opencv-python-headless", "dlib-bin",
-        "pytorch-metric-learning", "tensorboard",
-    )  # fmt: skip
     return {
         "siamtune": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": {name: version(name) for name in packages},
+        "packages": packages(),
+        "hosts": [asdict(host) for host in hosts],
         "command": ["siamtune", *sys.argv[1:]],
     }
 

@@ -6,6 +6,7 @@ Whatever goes wrong becomes the last result it yields, so the process lives on f
 
 import gc
 import os
+import socket
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -20,7 +21,7 @@ from siamtune.config import DataConfig, trial_config
 from siamtune.data.decode import decode
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
-from siamtune.errors import CheckpointError, SiamtuneError, TrialCollapsed
+from siamtune.errors import CheckpointError, ClusterError, SiamtuneError, TrialCollapsed
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
@@ -81,6 +82,7 @@ def run_trial(
     board = None
     state: State = "stopped"
     try:
+        _check_run_folder(Path(job.run_folder))
         config = trial_config(dict(job.config))
         faces = prepare_faces(job.data, config.data)
         last, best = job.folder / LAST, job.folder / BEST
@@ -115,7 +117,7 @@ def run_trial(
             yield {"state": state}
     except Exception as error:
         state, reason = _classify(error)
-        if state == "failed":
+        if state == "failed" and Path(job.run_folder).is_dir():
             job.folder.mkdir(parents=True, exist_ok=True)
             (job.folder / "error.txt").write_text(traceback.format_exc())
         if world_size() > 1 and not isinstance(error, SiamtuneError):
@@ -127,6 +129,15 @@ def run_trial(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _check_run_folder(folder: Path) -> None:
+    """Refuse a host that joined after the search had begun and does not share its folder."""
+    if not folder.is_dir():
+        raise ClusterError(
+            f"the run folder {folder} must be seen by every host of the cluster, but "
+            f"{socket.gethostname()} has none; mount the shared disk there"
+        )
 
 
 def _classify(error: BaseException) -> tuple[State, str]:

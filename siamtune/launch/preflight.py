@@ -1,0 +1,338 @@
+"""What can be checked before the first trial is, on every host of the cluster.
+
+A folder that is not shared, pictures that one host lacks, or another version of PyTorch there would
+otherwise be noticed after the first epoch, or never.
+"""
+
+import hashlib
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from siamtune import __version__
+from siamtune.data.sources import open_source
+from siamtune.errors import ClusterError, DataError, InvalidInput
+from siamtune.launch.cluster import TrialResources, concurrent_trials
+from siamtune.launch.job import DataSpec
+
+# What numbers depend on, by its name at the package index.
+PACKAGES = (
+    "torch", "ray", "optuna", "numpy", "scikit-learn", "opencv-python-headless", "dlib-bin",
+    "pytorch-metric-learning", "tensorboard", "safetensors",
+)  # fmt: skip
+ANSWER_TIMEOUT_S = 180.0  # a host that loads Python from a network disk takes its time
+# A network disk may show a new file to another host only after a while.
+SIGHT_TIMEOUT_S = 5.0
+MARKER = ".seen-by-all-"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One host of the cluster, as it answered."""
+
+    name: str
+    address: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The hosts that trials may run on, and how many trials they hold at once (0: not yet one)."""
+
+    hosts: tuple[HostFacts, ...]
+    concurrent: int
+
+
+def preflight(
+    data: DataSpec,
+    resources: TrialResources,
+    *,
+    folder: Path | None = None,
+    may_grow: bool = False,
+) -> Preflight:
+    """Check what a search will need, before its first trial; to be called when Ray is connected.
+
+        prepare_environment(address)
+        connect(address, resources, verbose=False)
+        found = preflight(data, resolved(resources))
+
+    A trial must fit; on every other host of the cluster `folder` must be the folder that it is
+    here, `data` must hold the same pictures, and the packages must be of the same versions. A
+    cluster of one host answers at once. Hosts that join later are not asked: there a trial whose
+    run folder is missing fails with its reason.
+
+    Args:
+        folder: exists here and is meant to be shared; None where nothing is to be written.
+        may_grow: do not refuse a trial that fits no host yet.
+
+    Raises:
+        ClusterError: a trial fits nowhere, a host does not answer, does not see `folder`, or has
+            other packages.
+        DataError: a host does not have the pictures.
+    """
+    import ray
+
+    try:
+        concurrent = concurrent_trials(resources)
+    except ClusterError:
+        if not may_grow:
+            raise
+        concurrent = 0
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    found = tuple(_facts(node) for node in nodes)
+    here = ray.get_runtime_context().get_node_id()
+    # A head that holds no trial needs nothing but Ray; this one is known to have all.
+    asked = [node for node in nodes if node["NodeID"] != here and _works(node)]
+    if not asked:
+        return Preflight(found, concurrent)
+    marker = None if folder is None else folder / f"{MARKER}{secrets.token_hex(8)}"
+    try:
+        if marker is not None:
+            _write_marker(marker)
+        answers = _ask(asked, data, marker)
+        _check_versions(answers)
+        if marker is not None:
+            _check_shared(answers, marker)
+        _check_data(answers, data)
+        _check_cuda(answers, resources)
+    finally:
+        if marker is not None:
+            for path in marker.parent.glob(f"{marker.name}*"):
+                path.unlink(missing_ok=True)
+    return Preflight(found, concurrent)
+
+
+def packages() -> dict[str, str]:
+    """The packages that numbers depend on, as they are on this host."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on all hosts: Python, siamtune to the letter, and its packages."""
+    return {
+        "python": platform.python_version(),
+        "siamtune": f"{__version__} (code {_code_digest()})",
+        **packages(),
+    }
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a host says about itself; "" where there is nothing to complain about."""
+
+    node_id: str
+    name: str
+    versions: Mapping[str, str]
+    gpus: float
+    sees_folder: bool
+    cannot_write: str
+    lacks_pictures: str
+    pictures: Sequence[Any]  # how many, and a digest of their names
+
+
+def look_around(
+    data: Mapping[str, Any], marker: str | None, patience_s: float, node_id: str, gpus: float
+) -> dict[str, Any]:
+    """What one host sees; runs there. Plain data in and out, whatever version it has."""
+    cannot_write = lacks_pictures = ""
+    pictures: tuple[Any, ...] = ()
+    sees = marker is not None and _seen(Path(marker), patience_s)
+    if sees:
+        try:
+            Path(f"{marker}-{node_id}").write_text("")
+        except OSError as error:
+            cannot_write = error.strerror or str(error)
+    try:
+        pictures = _pictures(DataSpec(**data))
+    except InvalidInput as error:
+        lacks_pictures = str(error)
+    answer = _Answer(
+        node_id, socket.gethostname(), versions(), gpus, sees, cannot_write, lacks_pictures,
+        pictures,
+    )  # fmt: skip
+    return asdict(answer)
+
+
+def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: Path | None) -> list[_Answer]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(look_around)
+    waiting = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        reference = task.options(scheduling_strategy=there).remote(
+            asdict(data),
+            str(marker.absolute()) if marker else None,
+            SIGHT_TIMEOUT_S,
+            node["NodeID"],
+            _facts(node).gpus,
+        )
+        waiting[reference] = _shown(node)
+    ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_TIMEOUT_S)
+    if late:
+        names = ", ".join(waiting[reference] for reference in late)
+        raise ClusterError(
+            f"every host of the cluster must answer within {ANSWER_TIMEOUT_S:.0f} s, but {names} "
+            "did not; `ray status` tells what the cluster knows of it"
+        )
+    answers = []
+    for reference in ready:
+        try:
+            answers.append(_Answer(**ray.get(reference)))
+        except Exception as error:  # Ray wraps whatever went wrong there in errors of many kinds
+            raise ClusterError(
+                f"every host must be able to run siamtune, but {waiting[reference]} is not: "
+                f"{str(error).strip().splitlines()[-1]}; install the same siamtune there, or send "
+                "it along with: siamtune submit"
+            ) from error
+    return sorted(answers, key=lambda answer: answer.name)
+
+
+def _check_versions(answers: Sequence[_Answer]) -> None:
+    """One line a package that differs, with the hosts that have another version."""
+    faults = []
+    for name, mine in versions().items():
+        others: dict[str, list[str]] = {}
+        for answer in answers:
+            theirs = answer.versions.get(name, "none")
+            if _public(theirs) != _public(mine):
+                others.setdefault(theirs, []).append(answer.name)
+        faults += [
+            f"  {name}: {mine} on {socket.gethostname()}, {theirs} on {', '.join(names)}"
+            for theirs, names in others.items()
+        ]
+    if faults:
+        raise ClusterError(
+            "all hosts must have the same packages, or numbers would not compare, but\n"
+            + "\n".join(faults)
+            + "\ninstall with `pip install -c constraints.txt` on each, or use one image for all"
+        )
+
+
+def _check_shared(answers: Sequence[_Answer], marker: Path) -> None:
+    folder, here = marker.parent, socket.gethostname()
+    for answer in answers:
+        if answer.cannot_write:
+            raise ClusterError(
+                f"--output must be writable on all hosts, but {folder} is not on {answer.name} "
+                f"({answer.cannot_write}); mount it for writing, for the user that Ray runs as"
+            )
+    blind = [
+        answer.name
+        for answer in answers
+        if not answer.sees_folder or not _seen(Path(f"{marker}-{answer.node_id}"), SIGHT_TIMEOUT_S)
+    ]
+    if blind:
+        raise ClusterError(
+            f"--output must be a folder that all hosts share, but what {here} writes into {folder} "
+            f"is not seen on {', '.join(blind)}; give a folder on a disk that all of them mount "
+            "under the same path, such as NFS, EFS, Filestore or Lustre"
+        )
+
+
+def _check_data(answers: Sequence[_Answer], data: DataSpec) -> None:
+    for answer in answers:
+        if answer.lacks_pictures:
+            raise DataError(
+                f"the pictures must be readable on all hosts, but on {answer.name}: "
+                f"{answer.lacks_pictures}"
+            )
+    mine = _pictures(data)
+    other = [answer.name for answer in answers if tuple(answer.pictures) != mine]
+    if other:
+        raise DataError(
+            f"{data.source} must hold the same people and pictures on all hosts, but it holds "
+            f"others on {', '.join(other)} than on {socket.gethostname()}; use one shared folder, "
+            "or copy it anew"
+        )
+
+
+def _check_cuda(answers: Sequence[_Answer], resources: TrialResources) -> None:
+    without = [
+        answer.name
+        for answer in answers
+        if resources.gpus_per_worker and answer.gpus and "+cpu" in answer.versions["torch"]
+    ]
+    if without:
+        raise ClusterError(
+            f"trials on GPUs need a PyTorch with CUDA, but it is built without on "
+            f"{', '.join(without)}; install torch from the package index, or say "
+            "--gpus-per-worker 0"
+        )
+
+
+def _write_marker(marker: Path) -> None:
+    try:
+        marker.write_text("")
+    except OSError as error:
+        raise ClusterError(
+            f"--output must be a folder that can be written, but {marker.parent}: {error.strerror}"
+        ) from error
+
+
+def _seen(path: Path, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _pictures(data: DataSpec) -> tuple[Any, ...]:
+    """How many pictures a source has, and a digest of their names: a copy has the same."""
+    source = open_source(data.source, Path(data.data_home) if data.data_home else None)
+    names = hashlib.sha256()
+    for index in range(len(source.pictures)):
+        names.update(source.picture_name(index).encode() + b"\0")
+    return len(source.pictures), names.hexdigest()
+
+
+def _works(node: Mapping[str, Any]) -> bool:
+    facts = _facts(node)
+    return bool(facts.cpus or facts.gpus)
+
+
+def _facts(node: Mapping[str, Any]) -> HostFacts:
+    have = node["Resources"]
+    return HostFacts(
+        node["NodeManagerHostname"],
+        node["NodeManagerAddress"],
+        have.get("CPU", 0.0),
+        have.get("GPU", 0.0),
+    )
+
+
+def _shown(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def _public(text: str) -> str:
+    """A version without its build: 2.13.0+cpu and 2.13.0+cu128 compute the same."""
+    return text.partition("+")[0]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Of siamtune's own modules: its version stays the same while it is being changed."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,130 @@
+"""What is checked before the first trial. On separate hosts: tests/cluster/test_separate_hosts.py.
+
+Here the one host of the session's Ray is taken for another one than the driver's.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from siamtune.errors import ClusterError, DataError
+from siamtune.launch import preflight as room
+from siamtune.launch.cluster import TrialResources
+from siamtune.launch.job import DataSpec, TrialJob
+from siamtune.launch.preflight import look_around, packages, preflight, versions
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
+DEMO = DataSpec("demo")
+SMALL = TrialResources(cpus_per_worker=0.5)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The driver takes itself for another host; the name of the one that answers."""
+    import ray
+
+    (node,) = ray.nodes()
+    nowhere = SimpleNamespace(get_node_id=lambda: "nowhere")
+    monkeypatch.setattr("ray.get_runtime_context", lambda: nowhere)
+    return str(node["NodeManagerHostname"])
+
+
+def test_one_host_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_ask", None)
+    found = preflight(DEMO, SMALL, folder=tmp_path)
+    assert len(found.hosts) == 1
+    assert found.concurrent == found.hosts[0].cpus / 0.5
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_host_that_is_like_this_one_passes_and_no_marker_stays(
+    tmp_path: Path, pattern_people: Path, elsewhere: str
+) -> None:
+    found = preflight(DataSpec(str(pattern_people)), SMALL, folder=tmp_path)
+    assert [host.name for host in found.hosts] == [elsewhere]
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_package_that_differs_is_told_with_its_host(
+    tmp_path: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = {**versions(), "python": "3.10.1", "torch": "1.0", "numpy": versions()["numpy"]}
+    monkeypatch.setattr(room, "versions", lambda: mine)
+    with pytest.raises(ClusterError) as raised:
+        preflight(DEMO, SMALL, folder=tmp_path)
+    message = str(raised.value)
+    assert f"torch: 1.0 on {elsewhere}, {packages()['torch']} on {elsewhere}" in message
+    assert "python: 3.10.1" in message
+    assert "numpy" not in message
+    assert "constraints.txt" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_the_host_does_not_see_is_refused(
+    tmp_path: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SIGHT_TIMEOUT_S", 0.0)
+    ask = room._ask
+
+    def ask_about_another(nodes: Any, data: DataSpec, marker: Path) -> Any:
+        """The host looks at a disk of its own under the same path."""
+        return ask(nodes, data, tmp_path / "its own" / marker.name)
+
+    monkeypatch.setattr(room, "_ask", ask_about_another)
+    with pytest.raises(ClusterError, match=f"all hosts share.*is not seen on {elsewhere}"):
+        preflight(DEMO, SMALL, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_the_host_lacks_are_told(
+    tmp_path: Path, pattern_people: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=f"on {elsewhere}: .*does not exist"):
+        preflight(DataSpec(str(tmp_path / "people")), SMALL)
+    mine = room._pictures(DEMO)
+    monkeypatch.setattr(room, "_pictures", lambda data: mine)
+    with pytest.raises(DataError, match=f"it holds others on {elsewhere}"):
+        preflight(DataSpec(str(pattern_people)), SMALL)
+
+
+def test_a_copy_of_the_pictures_is_as_good(pattern_people: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(pattern_people, tmp_path / "copy", copy_function=shutil.copy)
+    there = look_around(vars(DataSpec(str(copy))), None, 0.0, "n", 0.0)
+    assert there["pictures"] == room._pictures(DataSpec(str(pattern_people)))
+    (copy / "person 00" / "0.png").unlink()
+    fewer = look_around(vars(DataSpec(str(copy))), None, 0.0, "n", 0.0)
+    assert fewer["pictures"] != there["pictures"]
+
+
+def test_gpus_are_of_no_use_to_a_torch_without_cuda(
+    elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [room._Answer("n", "host2", {"torch": "2.13.0+cpu"}, 1.0, True, "", "", ())]
+    with pytest.raises(ClusterError, match="built without on host2"):
+        room._check_cuda(answers, TrialResources(gpus_per_worker=1.0))
+    room._check_cuda(answers, TrialResources(gpus_per_worker=0.0))
+
+
+def test_a_trial_that_fits_nowhere_is_refused_unless_the_cluster_may_grow() -> None:
+    huge = TrialResources(cpus_per_worker=1000.0)
+    with pytest.raises(ClusterError, match="one trial needs 1 x 1000 CPU"):
+        preflight(DEMO, huge)
+    assert preflight(DEMO, huge, may_grow=True).concurrent == 0
+
+
+def test_a_trial_on_a_host_that_came_later_and_does_not_see_the_run_fails_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    from siamtune.config import DEFAULTS
+    from siamtune.launch.worker import run_trial
+
+    run_folder = tmp_path / "runs" / "run"
+    job = TrialJob(0, DEFAULTS, {}, str(run_folder), DEMO, "val/auc", "max")
+    (result,) = run_trial(job)
+    assert result["state"] == "failed"
+    assert "must be seen by every host" in result["reason"]
+    assert not run_folder.parent.exists()  # the next trial there must be refused as well
