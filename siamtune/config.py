@@ -15,9 +15,24 @@ Architecture = Literal["hani", "chopra", "custom", "deepid", "deepid2", "resnet"
 Activation = Literal["relu", "scaled_tanh", "leaky_relu", "silu"]
 Crop = Literal["none", "center", "haar", "hog", "trees"]
 NormalizationName = Literal["minmax", "lcn", "lcn-", "zca"]
-LossName = Literal[
-    "contrastive", "hadsell", "chopra", "triplet", "multisimilarity", "supcon", "arcface"
+VerificationLoss = Literal[
+    "contrastive", "hadsell", "chopra", "triplet", "multisimilarity", "supcon", "ntxent", "circle"
 ]
+LossName = Literal[
+    "contrastive",
+    "hadsell",
+    "chopra",
+    "triplet",
+    "multisimilarity",
+    "supcon",
+    "ntxent",
+    "circle",
+    "arcface",
+    "cosface",
+    "joint",
+]
+# These compare cosines by their definition.
+ANGULAR_LOSSES = ("circle", "arcface", "cosface")
 Distance = Literal["l1", "l2", "cosine"]
 Mining = Literal["all", "semihard", "hard"]
 Sampling = Literal["pairs", "pk"]
@@ -56,6 +71,14 @@ class ModelConfig(Section):
     )
     spatial_transformer: bool = Field(
         False, description="straighten the face by a learnt affine warp (Jaderberg et al. 2015)"
+    )
+    blocks: Annotated[int, Field(ge=1, le=4)] = Field(
+        1, description="resnet: residual blocks in each of its four stages"
+    )
+    stem_stride: Annotated[int, Field(ge=1, le=2)] = Field(
+        2,
+        description="resnet: 2 halves pictures of 32 pixels or more at the entrance, 1 keeps every "
+        "pixel at four times the cost",
     )
     width: Annotated[float, Field(ge=0.25, le=8.0)] = Field(
         1.0, description="multiplies the channels of every convolution (rounded)"
@@ -125,7 +148,7 @@ class LossConfig(Section):
     )
     mining: Mining = Field("semihard", description="triplet: which triplets of a batch count")
     temperature: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
-        0.1, description="supcon: divides the similarities (Khosla et al. 2020)"
+        0.1, description="supcon, ntxent: divides the similarities (Khosla et al. 2020)"
     )
     alpha: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
         2.0, description="multisimilarity: weight of positives (Wang et al. 2019)"
@@ -140,7 +163,25 @@ class LossConfig(Section):
         15.0, description="arcface: added to the angle of the true person (Deng et al. 2019)"
     )
     scale: Annotated[float, Field(gt=0.0, le=500.0)] = Field(
-        24.0, description="arcface: multiplies the cosines before the softmax"
+        24.0,
+        description="arcface, cosface, joint: multiplies the cosines before the softmax; circle: "
+        "the differences (gamma)",
+    )
+    cosine_margin: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.2,
+        description="cosface: subtracted from the cosine of the true person (Wang et al. 2018); "
+        "circle: how far from 1 and 0 cosines may end (m, Sun et al. 2020)",
+    )
+    verification: VerificationLoss = Field(
+        "supcon", description="joint: the loss of pairs that is joined with a softmax over people"
+    )
+    identification_weight: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        1.0, description="joint: of the softmax over people, where that of the pairs is 1"
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.1,
+        description="joint: probability that the softmax shares out to all people (Szegedy et al. "
+        "2016)",
     )
 
 
@@ -211,9 +252,10 @@ class TrialConfig(Section):
                 "model.spatial_transformer needs data.resolution_px >= "
                 f"{MINIMUM_RESOLUTION_SPATIAL_TRANSFORMER_PX}, but got {data.resolution_px}"
             )
-        if loss.name == "arcface" and loss.distance != "cosine":
+        compared = loss.verification if loss.name == "joint" else loss.name
+        if compared in ANGULAR_LOSSES and loss.distance != "cosine":
             raise ValueError(
-                f"arcface measures angles: loss.distance must be cosine, but got {loss.distance}"
+                f"{compared} measures angles: loss.distance must be cosine, but got {loss.distance}"
             )
         if batch.images % 2:
             raise ValueError(f"batch.images must be even, but got {batch.images}")

@@ -1,8 +1,17 @@
 """From a configuration to a loss."""
 
 from siamtune.config import LossConfig
+from siamtune.losses.joint import Identification, Joint
 from siamtune.losses.loss import Loss, LossBuilder
-from siamtune.losses.metric_learning import arcface, multisimilarity, supcon, triplet
+from siamtune.losses.metric_learning import (
+    arcface,
+    circle,
+    cosface,
+    multisimilarity,
+    ntxent,
+    supcon,
+    triplet,
+)
 from siamtune.losses.pairwise import (
     PairLoss,
     PairwiseLoss,
@@ -27,17 +36,33 @@ def pairwise(config: LossConfig, embedding_size: int, identities: int) -> Pairwi
     return PairwiseLoss(pair_loss, config.distance, config.margin)
 
 
+def joint(config: LossConfig, embedding_size: int, identities: int) -> Joint:
+    """The loss `config.verification`, joined with a softmax over people."""
+    verification = config.model_copy(update={"name": config.verification})
+    return Joint(
+        build_loss(verification, embedding_size=embedding_size, identities=identities),
+        Identification(embedding_size, identities, config.scale, config.label_smoothing),
+        config.identification_weight,
+    )
+
+
 LOSSES: dict[str, LossBuilder] = {
     **dict.fromkeys(PAIR_LOSSES, pairwise),
     "triplet": triplet,
     "multisimilarity": multisimilarity,
     "supcon": supcon,
+    "ntxent": ntxent,
+    "circle": circle,
     "arcface": arcface,
+    "cosface": cosface,
+    "joint": joint,
 }
 
 
 def build_loss(config: LossConfig, *, embedding_size: int, identities: int) -> Loss:
-    """The loss a configuration names; arcface draws its parameters from torch's global generator.
+    """The loss a configuration names.
+
+    Directions of people are drawn from torch's global generator.
 
     Args:
         identities: how many people there are in training, numbered from 0.

@@ -7,7 +7,10 @@ import torch
 from pytorch_metric_learning.distances import BaseDistance, CosineSimilarity, LpDistance
 from pytorch_metric_learning.losses import (
     ArcFaceLoss,
+    CircleLoss,
+    CosFaceLoss,
     MultiSimilarityLoss,
+    NTXentLoss,
     SupConLoss,
     TripletMarginLoss,
 )
@@ -75,6 +78,22 @@ def supcon(config: LossConfig, embedding_size: int, identities: int) -> MetricLe
     return MetricLearningLoss(SupConLoss(config.temperature, distance=_distance(config)))
 
 
+def ntxent(config: LossConfig, embedding_size: int, identities: int) -> MetricLearningLoss:
+    """Cross-entropy of each positive pair among it and its first picture's negatives.
+
+    T. Chen et al. 2020, "SimCLR"; unlike `supcon` a positive pair does not compete with others.
+    """
+    return MetricLearningLoss(NTXentLoss(config.temperature, distance=_distance(config)))
+
+
+def circle(config: LossConfig, embedding_size: int, identities: int) -> MetricLearningLoss:
+    """Soft maxima of negatives' and positives' cosines, each weighted by how far it has to go.
+
+    Y. Sun et al. 2020, "Circle loss".
+    """
+    return MetricLearningLoss(CircleLoss(config.cosine_margin, config.scale))
+
+
 def arcface(config: LossConfig, embedding_size: int, identities: int) -> MetricLearningLoss:
     """Softmax over the cosines to one learnt direction an identity, with an angle as margin.
 
@@ -82,6 +101,16 @@ def arcface(config: LossConfig, embedding_size: int, identities: int) -> MetricL
     """
     return MetricLearningLoss(
         SteadyArcFaceLoss(identities, embedding_size, config.angular_margin_deg, config.scale)
+    )
+
+
+def cosface(config: LossConfig, embedding_size: int, identities: int) -> MetricLearningLoss:
+    """Softmax over the cosines to one learnt direction an identity, with a cosine as margin.
+
+    H. Wang et al. 2018, "CosFace". The directions are parameters `(D, identities)` of the loss.
+    """
+    return MetricLearningLoss(
+        CosFaceLoss(identities, embedding_size, margin=config.cosine_margin, scale=config.scale)
     )
 
 

@@ -1,6 +1,6 @@
 """A small residual network for aligned faces.
 
-K. He et al. 2016, "Deep residual learning for image recognition", one basic block a stage.
+K. He et al. 2016, "Deep residual learning for image recognition", its basic blocks.
 """
 
 from torch import Tensor, nn
@@ -33,16 +33,19 @@ class Block(nn.Module):
 def resnet(config: ModelConfig, channels: int, resolution_px: int) -> nn.Sequential:
     """Pictures `(B, C, R, R)` to `(B, embedding_size)`; four stages of 16, 32, 64 and 128 maps.
 
-    From 32 pixels on the stem halves the picture: at full resolution it and the first stage would
-    take four fifths of the time. The last maps are flattened, not averaged, because on aligned
+    From 32 pixels on the stem has the stride `stem_stride`: 2 halves the picture at once, since at
+    full resolution it and the first stage would take four fifths of the time. The first of a
+    stage's `blocks` takes its stride. The last maps are flattened, not averaged, because on aligned
     faces a place in the picture is a place in the face.
     """
-    stem_stride = 2 if resolution_px >= 32 else 1
+    stem_stride = config.stem_stride if resolution_px >= 32 else 1
     stem, *stages = (widened(maps, config.width) for maps in (16, 16, 32, 64, 128))
     layers = [*_convolution(channels, stem, 3, stem_stride), ACTIVATIONS[config.activation]()]
     channels_in, side = stem, -(-resolution_px // stem_stride)
     for channels_out, stride in zip(stages, (1, 2, 2, 2), strict=True):
         layers.append(Block(channels_in, channels_out, stride, config.activation))
+        for _ in range(config.blocks - 1):
+            layers.append(Block(channels_out, channels_out, 1, config.activation))
         channels_in, side = channels_out, -(-side // stride)
     network = nn.Sequential(
         *layers,

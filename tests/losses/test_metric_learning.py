@@ -70,6 +70,85 @@ def test_supcon_is_the_cross_entropy_of_positives_among_all_others(distance: str
 
 
 @EVERY_DISTANCE
+def test_ntxent_is_the_cross_entropy_of_a_positive_among_the_negatives(distance: str) -> None:
+    temperature, between = 0.3, distance_between(distance)
+    losses = []
+    for i, j in permutations(range(6), 2):
+        if PEOPLE[i] == PEOPLE[j]:
+            logit = -between(POINTS[i], POINTS[j]) / temperature
+            negatives = [
+                math.exp(-between(POINTS[i], POINTS[k]) / temperature)
+                for k in range(6)
+                if PEOPLE[k] != PEOPLE[i]
+            ]
+            losses.append(math.log(math.exp(logit) + sum(negatives)) - logit)
+    result = value(name="ntxent", distance=distance, temperature=temperature)
+    assert result == pytest.approx(sum(losses) / len(losses))
+
+
+def test_circle_weighs_each_cosine_by_its_way_to_go() -> None:
+    margin, gamma = 0.3, 4.0
+    between, losses = distance_between("cosine"), []
+    for i in range(6):
+        near = far = 0.0
+        for j in range(6):
+            cosine = 1 - between(POINTS[i], POINTS[j])
+            if j != i and PEOPLE[j] == PEOPLE[i]:
+                near += math.exp(-gamma * max(0, 1 + margin - cosine) * (cosine - 1 + margin))
+            elif PEOPLE[j] != PEOPLE[i]:
+                far += math.exp(gamma * max(0, cosine + margin) * (cosine - margin))
+        if near:
+            losses.append(math.log(1 + near * far))
+    result = value(name="circle", cosine_margin=margin, scale=gamma)
+    assert result == pytest.approx(sum(losses) / len(losses))
+
+
+def test_cosface_subtracts_a_margin_from_the_true_cosine() -> None:
+    config = LossConfig(name="cosface", cosine_margin=0.2, scale=8.0)
+    loss = build_loss(config, embedding_size=2, identities=3)
+    (directions,) = loss.parameters()
+    with torch.no_grad():
+        directions.copy_(torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.0]]))  # 0, 90, 180 degrees
+    points = torch.tensor([[math.cos(math.radians(25)), math.sin(math.radians(25))]]) * 3
+    for person in range(3):
+        cosines = [math.cos(math.radians(angle)) for angle in (25, 65, 155)]
+        cosines[person] -= 0.2
+        expected = F.cross_entropy(torch.tensor(cosines) * 8, torch.tensor(person)).item()
+        result = loss(points, torch.tensor([person]), None).item()
+        assert result == pytest.approx(expected, rel=1e-4)
+
+
+@EVERY_DISTANCE
+@pytest.mark.parametrize("verification", ["supcon", "contrastive"])
+def test_joint_adds_a_smoothed_softmax_over_people(distance: str, verification: str) -> None:
+    dials: dict[str, object] = {"distance": distance, "margin": 1.5}
+    config = LossConfig.model_validate(
+        {
+            "name": "joint",
+            "verification": verification,
+            "identification_weight": 0.4,
+            "label_smoothing": 0.3,
+            "scale": 5.0,
+            **dials,
+        }
+    )
+    loss = build_loss(config, embedding_size=2, identities=3)
+    (directions,) = loss.parameters()
+    with torch.no_grad():
+        directions.copy_(torch.tensor([[2.0, 0.0], [0.0, 0.5], [-3.0, 0.0]]))  # 0, 90, 180 degrees
+    total = 0.0
+    for point, person in zip(POINTS.tolist(), PEOPLE.tolist(), strict=True):
+        x, y = (coordinate / math.hypot(*point) for coordinate in point)
+        logits = [5 * x, 5 * y, -5 * x]
+        normal = math.log(sum(math.exp(logit) for logit in logits))
+        wanted = [0.1 + 0.7 * (k == person) for k in range(3)]  # 0.3 shared out to three
+        total += sum(share * (normal - logit) for share, logit in zip(wanted, logits, strict=True))
+    expected = value(name=verification, **dials) + 0.4 * total / 6
+    result = loss(POINTS.float(), PEOPLE, None).item()
+    assert result == pytest.approx(expected, rel=1e-5)
+
+
+@EVERY_DISTANCE
 def test_multisimilarity_is_soft_maxima_of_what_overlaps(distance: str) -> None:
     alpha, beta, base, epsilon = 2.0, 20.0, 0.4, 0.1
     between, total = distance_between(distance), 0.0

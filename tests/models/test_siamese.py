@@ -234,6 +234,26 @@ def test_the_seed_alone_decides_the_weights(architecture: str) -> None:
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def test_blocks_and_stem_stride_shape_the_residual_network() -> None:
+    def block(maps_in: int, maps: int) -> int:
+        around = maps_in * maps + 2 * maps if maps_in != maps else 0
+        return 9 * maps * (maps_in + maps) + 4 * maps + around
+
+    def expected(blocks: int, last_px: int) -> int:
+        stem = 9 * 16 + 2 * 16
+        first = sum(block(a, b) for a, b in ((16, 16), (16, 32), (32, 64), (64, 128)))
+        more = (blocks - 1) * sum(block(maps, maps) for maps in (16, 32, 64, 128))
+        return stem + first + more + 128 * last_px**2 * 40 + 40
+
+    for blocks in (1, 2, 3):
+        for stride, last_px in ((2, 4), (1, 8)):  # of 64 px
+            network = build("resnet", blocks=blocks, stem_stride=stride)
+            assert parameter_count(network) == expected(blocks, last_px)
+            assert network(pictures(2, 1, 64)).shape == (2, 40)
+    # Small pictures are never halved at the entrance.
+    assert parameter_count(build("resnet", resolution_px=24, stem_stride=2)) == expected(1, 3)
+
+
 def test_the_residual_network_normalizes_by_the_batch_in_training_only() -> None:
     network = build("resnet").eval()
     images = pictures(6, 1, 64)

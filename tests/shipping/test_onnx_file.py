@@ -38,6 +38,7 @@ def verifier_of(
         16,
         -1.0,
         Calibration(1.0, 0.0),
+        Path("model.safetensors"),
         {},
         torch.device("cpu"),
     )

@@ -30,7 +30,7 @@ DIALS = {
 LOSSES: dict[str, dict[str, Any]] = {
     "supcon": {"optim.ema_decay": 0.9, "verification.flip": True},
     "contrastive": {"batch.sampling": "pairs"},
-    "arcface": {},
+    "joint": {},
 }
 
 

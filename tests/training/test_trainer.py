@@ -184,7 +184,7 @@ def test_fewer_images_per_person_make_a_shorter_epoch(tiny_faces: Faces) -> None
     assert pictures(2) < pictures(None)
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "hadsell", "chopra", "supcon", "arcface"])
+@pytest.mark.parametrize("loss", ["contrastive", "chopra", "supcon", "arcface", "joint"])
 def test_every_kind_of_loss_trains_under_both_samplings(tiny_faces: Faces, loss: str) -> None:
     for sampling in ("pairs", "pk"):
         config = tiny_config(epochs=1, loss__name=loss, batch__sampling=sampling)
