@@ -1,8 +1,8 @@
 """Random changes of training pictures, on the device, a whole batch at once.
 
 One dial scales them all. The ranges at strength 1 are usual for small networks that learn faces
-from scratch: flip, a little rotation, scale, shift and shear in one warp, loss of detail, another
-tone, an erased rectangle (Zhong et al. 2020, "Random Erasing").
+from scratch: flip, a little rotation, scale, shift and shear in one warp, loss of detail by blur or
+by low resolution, another tone, an erased rectangle (Zhong et al. 2020, "Random Erasing").
 """
 
 import math
@@ -19,7 +19,7 @@ ROTATION_SD_DEG = 8.0
 SCALE_SD = 0.08  # of the logarithm, so that larger and smaller are alike
 SHIFT_SD = 0.05  # of the side
 SHEAR_SD_DEG = 4.0
-BLUR_PROBABILITY = 0.2
+DETAIL_PROBABILITY = 0.2  # half of that blurred, half taken at a low resolution
 GAMMA_RANGE = 0.3  # of the logarithm of the exponent
 CONTRAST_RANGE = 0.3  # of the logarithm of the factor
 BRIGHTNESS_RANGE = 0.15  # of 255
@@ -27,6 +27,7 @@ ERASE_PROBABILITY = 0.3
 # These do not grow with the strength.
 FLIP_PROBABILITY = 0.5
 BLUR_SIGMA = 1 / 64  # of the side
+LOW_RESOLUTIONS = (2 / 3, 1 / 2, 1 / 3)  # of the side; one as likely as another
 ERASED_AREA = (0.02, 0.2)  # of the picture
 ERASED_ASPECT_RANGE = math.log(3)
 
@@ -58,7 +59,7 @@ def augment(
     normal = torch.randn((5, count), generator=generator, device=device)[:, own].to(images)
     uniform = torch.rand((10, count), generator=generator, device=device)[:, own].to(images)
     images = _warp(images, strength * normal, uniform[0] < FLIP_PROBABILITY)
-    images = _blur(images, uniform[1] < BLUR_PROBABILITY * strength)
+    images = _lose_detail(images, uniform[1] / (DETAIL_PROBABILITY * strength))
     images = _change_tone(images, strength * (2 * uniform[2:5] - 1))
     return _erase(images, uniform[5] < ERASE_PROBABILITY * strength, uniform[6:])
 
@@ -81,18 +82,32 @@ def _warp(images: Tensor, draw: Tensor, flip: Tensor) -> Tensor:
     return F.grid_sample(images, source, padding_mode="border", align_corners=False)
 
 
-def _blur(images: Tensor, chosen: Tensor) -> Tensor:
-    matrix = _blur_matrix(images.shape[-1], images.device)
+def _lose_detail(images: Tensor, draw: Tensor) -> Tensor:
+    """Blur where `draw` `(B,)` is below one half, take at a low resolution where it is below 1."""
+    ways = _detail_matrices(images.shape[-1], images.device)
+    low = (2 * draw - 1) * len(LOW_RESOLUTIONS)
+    way = torch.where(draw < 0.5, 0, 1 + low.clamp(0, len(LOW_RESOLUTIONS) - 1).long())
     if images.device.type != "cpu":
-        # Blur all: to wait for how many were chosen costs more.
-        return torch.where(chosen[:, None, None, None], matrix @ images @ matrix.T, images)
-    images[chosen] = matrix @ images[chosen] @ matrix.T
+        # Change all: to wait for how many were chosen costs more.
+        matrix = ways[way][:, None]
+        return torch.where((draw < 1)[:, None, None, None], matrix @ images @ matrix.mT, images)
+    chosen = draw < 1
+    matrix = ways[way[chosen]][:, None]
+    images[chosen] = matrix @ images[chosen] @ matrix.mT
     return images
 
 
 @lru_cache(maxsize=8)
-def _blur_matrix(side: int, device: torch.device) -> Tensor:
-    return gaussian_matrix(side, BLUR_SIGMA * side).to(device)
+def _detail_matrices(side: int, device: torch.device) -> Tensor:
+    """`(1 + len(LOW_RESOLUTIONS), R, R)`: each takes detail from the columns of a picture."""
+    matrices = [gaussian_matrix(side, BLUR_SIGMA * side)]
+    for share in LOW_RESOLUTIONS:
+        small = max(1, round(share * side))
+        # Each row of the identity shows what becomes of one pixel: means of areas, then between
+        # their centres straight lines.
+        fewer = F.interpolate(torch.eye(side)[None], small, mode="area")
+        matrices.append(F.interpolate(fewer, side, mode="linear")[0].T)
+    return torch.stack(matrices).to(device)
 
 
 def _change_tone(images: Tensor, draw: Tensor) -> Tensor:
