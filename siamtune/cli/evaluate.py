@@ -12,6 +12,7 @@ from siamtune.cli import options
 from siamtune.errors import UsageError
 
 if TYPE_CHECKING:
+    from siamtune.config import TrialConfig
     from siamtune.launch.evaluate import Method, ThresholdPeople
     from siamtune.search.runs import Run
 
@@ -22,6 +23,17 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="A configuration, e.g. best.yaml. Default: the defaults.")
     ] = None,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of one configuration so many best trials of a search, each trained "
+            "afresh; the mean of their scores answers.",
+            min=2,
+        ),
+    ] = None,
+    from_: Annotated[
+        str, typer.Option("--from", help="The search whose best trials make the ensemble.")
+    ] = "latest",
     protocol: Annotated[
         str,
         typer.Option(
@@ -87,6 +99,11 @@ def evaluate(
     overrides = options.parse_overrides(set_, epochs)
     if seed is not None:
         overrides["seed"] = seed
+    if ensemble and config:
+        raise UsageError("give --config or --ensemble, not both")
+    if ensemble and baselines:
+        raise UsageError("--baselines goes with one configuration; leave it out, or --ensemble")
+    members = _members(ensemble, from_, output, overrides) if ensemble else {}
     chosen = trial_config({**(read_config(config) if config else {}), **overrides})
     made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
     plain = data_spec(data or made_for, data_home, landmarks, split_seed)
@@ -94,7 +111,7 @@ def evaluate(
 
     from dataclasses import replace
 
-    from siamtune.launch.evaluate import Questions
+    from siamtune.launch.evaluate import Questions, evaluate_ensemble
     from siamtune.launch.evaluate import evaluate as evaluate_folds
     from siamtune.launch.worker import data_folds
     from siamtune.report.progress import progress_bar
@@ -117,21 +134,57 @@ def evaluate(
         "split": splits[0],
         "splits": splits,
         "data_spec": vars(spec),
-        "config": flatten(chosen),
+        "config": {name: flatten(member) for name, member in members.items()} or flatten(chosen),
     }
     run = _open_run(output, name, facts, config.stem if config else protocol)
     tell(f"run: {run.folder}")
-    questions = Questions(
-        tuple(scorer or [chosen.loss.distance]),
-        chosen.verification.flip if flip_average is None else flip_average,
-        baselines,
-        cast("ThresholdPeople", threshold_from),
-    )
-    methods = evaluate_folds(run, facts["config"], spec, questions, threads=threads, tell=tell)
-    if as_json:
-        print(json.dumps(_document(run, facts, questions.flip_average, methods), indent=2))
+
+    def asked(config: "TrialConfig") -> Questions:
+        return Questions(
+            tuple(scorer or [config.loss.distance]),
+            config.verification.flip if flip_average is None else flip_average,
+            baselines,
+            cast("ThresholdPeople", threshold_from),
+        )
+
+    flipped = all(asked(each).flip_average for each in members.values() or [chosen])
+    if members:
+        questions = {member: asked(each) for member, each in members.items()}
+        methods = evaluate_ensemble(
+            run, facts["config"], spec, questions, threads=threads, tell=tell
+        )
     else:
-        _print(facts, questions.flip_average, threshold_from, methods)
+        methods = evaluate_folds(
+            run, facts["config"], spec, asked(chosen), threads=threads, tell=tell
+        )
+    if as_json:
+        print(json.dumps(_document(run, facts, flipped, methods), indent=2))
+    else:
+        _print(facts, flipped, threshold_from, methods)
+
+
+def _members(
+    count: int, run: str, output: Path, overrides: dict[str, Any]
+) -> dict[str, "TrialConfig"]:
+    """The configurations of a search's best trials, by name, with what the command line changes.
+
+    Raises:
+        UsageError: the search has fewer trials with a result.
+    """
+    from siamtune.config import trial_config
+    from siamtune.search.history import read_history
+
+    history = read_history(run, output)
+    best = history.ranked[:count]
+    if len(best) < count:
+        raise UsageError(
+            f"--ensemble {count} needs so many trials with a result, but {history.run.name} has "
+            f"{len(best)}; lower it, or name another search with --from"
+        )
+    return {
+        f"trial {record.number}": trial_config({**history.config(record), **overrides})
+        for record in best
+    }
 
 
 def _open_run(output: Path, name: str | None, facts: dict[str, Any], stem: str) -> "Run":

@@ -6,6 +6,7 @@ where it was, and another scorer costs no training:
 trials/0003/        the third fold while it trains
 folds/03/           model.safetensors, and the scores of each way to ask, lda-flip.npz
 folds.jsonl         what each fold gave, a line as soon as it is known
+members/trial 7/    of an ensemble: a member's own trials/, folds/ and folds.jsonl
 """
 
 import json
@@ -28,7 +29,7 @@ from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, write_text
 from siamtune.training.checkpoint import read_checkpoint, ship_model
 from siamtune.training.evaluation import embed
-from siamtune.verification.answers import Answers, Summary, fold_metrics, summarize
+from siamtune.verification.answers import Answers, Summary, ensemble, fold_metrics, summarize
 from siamtune.verification.baselines import BASELINE_SCORERS, BASELINES, CHANCE, baseline_features
 from siamtune.verification.pairs import verification_pairs
 from siamtune.verification.protocols import Fold
@@ -37,6 +38,7 @@ from siamtune.verification.thresholds import fit_threshold
 
 FOLDS = "folds.jsonl"
 MODEL = "model.safetensors"
+MEMBERS = "members"
 UNTRAINED = "untrained"
 
 ThresholdPeople = Literal["train", "validation"]
@@ -115,6 +117,72 @@ def evaluate(
         )
         for name in _methods(questions)
     ]
+
+
+def evaluate_ensemble(
+    run: Run,
+    members: Mapping[str, Mapping[str, Any]],
+    data: DataSpec,
+    questions: Mapping[str, Questions],
+    *,
+    threads: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Method]:
+    """Evaluate the configurations `members` one by one, and their scores together.
+
+    Each member is trained afresh in each fold, so none has seen the people it is asked about.
+
+    Args:
+        members: configurations by name.
+        questions: by the same names; as many scorers for each, the first of all makes an ensemble,
+            then the second, and so on.
+
+    Raises:
+        NoTrialSucceeded: a training failed or collapsed.
+        DataError: the data do not suit the protocol.
+    """
+    methods: dict[str, list[Method]] = {}
+    for name, config in members.items():
+        tell(name)
+        folder = run.folder / MEMBERS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        methods[name] = evaluate(
+            Run(folder), config, data, questions[name],
+            threads=threads, tell=tell, progress=progress,
+        )  # fmt: skip
+    found = [
+        replace(method, name=f"{name}, {method.name}")
+        for name, those in methods.items()
+        for method in those
+    ]
+    for those in zip(*methods.values(), strict=True):
+        scorers = dict.fromkeys(method.name for method in those)
+        found.append(_together(run, dict(zip(methods, those, strict=True)), " or ".join(scorers)))
+    return found
+
+
+def _together(run: Run, members: Mapping[str, Method], scorer: str) -> Method:
+    lines, folds = [], []
+    for of_a_fold in zip(*(method.folds for method in members.values()), strict=True):
+        answers = ensemble(
+            [
+                kept_answers(Run(run.folder / MEMBERS / name), line)
+                for name, line in zip(members, of_a_fold, strict=True)
+            ]
+        )
+        folds.append(answers)
+        shared = ("fold", "threshold_from", "protocol", "split", "pairs")
+        lines.append(
+            {
+                **{key: of_a_fold[0][key] for key in shared},
+                "method": f"ensemble, {scorer}",
+                "members": list(members),
+                "threshold": answers.threshold,
+                "metrics": fold_metrics(answers),
+            }
+        )
+    return Method(f"ensemble of {len(members)}, {scorer}", tuple(lines), summarize(folds))
 
 
 def read_folds(run: Run) -> dict[Key, dict[str, Any]]:
@@ -265,6 +333,8 @@ def _answered(
         faces.identities[fold.pairs.left],
         faces.identities[fold.pairs.right],
         fit_threshold(threshold_scores, threshold_same),
+        threshold_scores,
+        threshold_same,
     )
 
 
@@ -313,18 +383,26 @@ def _stem(name: str, flip_average: bool) -> str:
     return name.replace("/", "-") + ("-flip" if flip_average else "")
 
 
+def kept_answers(run: Run, line: Mapping[str, Any]) -> Answers:
+    """The scores that a line of folds.jsonl is of.
+
+    Raises:
+        InvalidInput: their file is missing or damaged.
+    """
+    stem = _stem(line["method"], line["flip_average"])
+    path = run.folder / "folds" / f"{line['fold']:02d}" / f"{stem}.npz"
+    try:
+        with np.load(path) as arrays:
+            needed = {key: arrays[key] for key in ("scores", "same", "left", "right")}
+            names = ("threshold_scores", "threshold_same")
+            others = {key: arrays[key] for key in names if key in arrays}
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(
+            f"{path}: must hold a fold's scores, but cannot be read ({error}); remove the "
+            f"line of fold {line['fold']} from {FOLDS} to ask again"
+        ) from None
+    return Answers(**needed, threshold=line["threshold"], **others)
+
+
 def _method(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Method:
-    kept = []
-    for line in lines:
-        stem = _stem(name, line["flip_average"])
-        path = run.folder / "folds" / f"{line['fold']:02d}" / f"{stem}.npz"
-        try:
-            with np.load(path) as arrays:
-                parts = {key: arrays[key] for key in ("scores", "same", "left", "right")}
-        except (OSError, ValueError, KeyError) as error:
-            raise InvalidInput(
-                f"{path}: must hold a fold's scores, but cannot be read ({error}); remove the "
-                f"line of fold {line['fold']} from {FOLDS} to ask again"
-            ) from None
-        kept.append(Answers(**parts, threshold=line["threshold"]))
-    return Method(name, tuple(lines), summarize(kept))
+    return Method(name, tuple(lines), summarize([kept_answers(run, line) for line in lines]))

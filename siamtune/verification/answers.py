@@ -1,13 +1,14 @@
 """What a protocol's folds say together: means and standard errors, pooled curves, intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from siamtune.errors import InvalidInput
 from siamtune.verification.bootstrap import Interval, identity_intervals
 from siamtune.verification.metrics import eer, roc_auc, tar_at_far, verification_metrics
+from siamtune.verification.thresholds import fit_threshold
 
 FAR = 0.01
 TAR = "tar@far=0.01"
@@ -20,6 +21,7 @@ class Answers:
     Attributes:
         scores, same: (P,).
         left, right: (P,) identities of the two pictures.
+        threshold_scores, threshold_same: (T,) of the pairs that the threshold was fitted on.
     """
 
     scores: np.ndarray
@@ -27,6 +29,8 @@ class Answers:
     left: np.ndarray
     right: np.ndarray
     threshold: float
+    threshold_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+    threshold_same: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,41 @@ class Summary:
     standard_error: dict[str, float]
     pooled: dict[str, float]
     intervals: dict[str, Interval]
+
+
+def ensemble(members: Sequence[Answers]) -> Answers:
+    """The mean of several models' scores of the same pairs, and the threshold that it needs.
+
+    Each model's scores are first measured from their mean, in standard deviations, on the pairs of
+    other people that gave its threshold: those who are asked about decide nothing.
+
+    Raises:
+        InvalidInput: the models answered other pairs, or their threshold's scores were not kept.
+    """
+    first = members[0]
+    for member in members:
+        for part in ("same", "left", "right", "threshold_same"):
+            if not np.array_equal(getattr(member, part), getattr(first, part)):
+                raise InvalidInput("models of an ensemble must answer the same pairs")
+    if not len(first.threshold_scores):
+        raise InvalidInput(
+            "an ensemble needs the scores that gave the thresholds, but an older version kept "
+            "none; evaluate anew under another --name"
+        )
+    scales = [(m.threshold_scores.mean(), m.threshold_scores.std()) for m in members]
+
+    def mean(name: str) -> np.ndarray:
+        standard = [
+            (getattr(member, name) - centre) / max(spread, np.finfo(float).tiny)
+            for member, (centre, spread) in zip(members, scales, strict=True)
+        ]
+        return np.mean(standard, axis=0)
+
+    others = mean("threshold_scores")
+    threshold = fit_threshold(others, first.threshold_same)
+    return Answers(
+        mean("scores"), first.same, first.left, first.right, threshold, others, first.threshold_same
+    )
 
 
 def fold_metrics(answers: Answers) -> dict[str, float]:

@@ -12,6 +12,7 @@ from siamtune.errors import UsageError
 from siamtune.launch import evaluate as module
 from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
+from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
 from siamtune.verification.metrics import roc_auc
 
@@ -96,6 +97,44 @@ def test_baselines_answer_the_same_pairs(pattern_people: Path, tmp_path: Path) -
     assert by_name["chance"]["auc"] == 0.5
     assert by_name["pixels/cosine"]["auc"] > 0.9  # a person is a pattern here
     assert by_name["untrained/cosine"]["auc"] != by_name["cosine"]["auc"]
+
+
+def test_an_ensemble_of_a_searchs_best_trials_answers_the_protocols_pairs(
+    pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = new_run(tmp_path, "search", "space")
+    search.facts_path.write_text("{}")
+    recorder = Recorder(search.trials_path)
+    for number, (auc, dials) in enumerate(
+        [(0.6, {"loss.distance": "l2"}), (0.5, {}), (0.7, {"verification.flip": True})]
+    ):
+        recorder.started(number, DEFAULTS | DIALS | dials)
+        recorder.epoch(number, {"epoch": 2, "val/auc": auc})
+        recorder.ended(number, "complete")
+    recorder.close()
+    given = {"data": str(pattern_people), "threads": 1, "name": "run", "output": tmp_path,
+             "from_": "search"}  # fmt: skip
+    evaluate_command(ensemble=2, as_json=True, **given)  # type: ignore[arg-type]
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["config"]) == ["trial 2", "trial 0"]
+    names = [method["method"] for method in document["methods"]]
+    assert names == ["trial 2, cosine", "trial 0, l2", "ensemble of 2, cosine or l2"]
+    folder = tmp_path / "run" / "members"
+    files = [folder / "trial 2/folds/01/cosine-flip.npz", folder / "trial 0/folds/01/l2.npz"]
+    scores = 0.0
+    for file in files:
+        with np.load(file) as kept:
+            others, same = kept["threshold_scores"], kept["same"]
+            scores = scores + (kept["scores"] - others.mean()) / others.std()
+    assert document["methods"][-1]["each"][0]["metrics"]["auc"] == roc_auc(scores, same)
+
+    trained = [file.stat().st_mtime_ns for file in folder.glob("*/folds/01/model.safetensors")]
+    evaluate_command(ensemble=2, scorer=["lda"], **given)  # type: ignore[arg-type]
+    assert "ensemble of 2, lda" in capsys.readouterr().out
+    again = [file.stat().st_mtime_ns for file in folder.glob("*/folds/01/model.safetensors")]
+    assert trained == again
+    with pytest.raises(UsageError, match="--ensemble 4 needs so many trials with a result"):
+        evaluate_command(ensemble=4, **given)  # type: ignore[arg-type]
 
 
 def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
