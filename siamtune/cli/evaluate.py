@@ -21,7 +21,8 @@ METRICS = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1", "eer": "EER", "tar@
 
 def evaluate(
     config: Annotated[
-        Path | None, typer.Option(help="A configuration, e.g. best.yaml. Default: the defaults.")
+        Path | None,
+        typer.Option(help="A configuration: best.yaml, or `lfw`, shipped. Default: the defaults."),
     ] = None,
     ensemble: Annotated[
         int | None,
@@ -95,6 +96,7 @@ def evaluate(
     from siamtune.cli.search import data_spec, tell, tell_data
     from siamtune.config import flatten, trial_config
     from siamtune.search.config_file import read_config
+    from siamtune.search.shipped import find_config
 
     overrides = options.parse_overrides(set_, epochs)
     if seed is not None:
@@ -104,7 +106,7 @@ def evaluate(
     if ensemble and baselines:
         raise UsageError("--baselines goes with one configuration; leave it out, or --ensemble")
     members = _members(ensemble, from_, output, overrides) if ensemble else {}
-    chosen = trial_config({**(read_config(config) if config else {}), **overrides})
+    chosen = trial_config({**(read_config(find_config(config)) if config else {}), **overrides})
     made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
     plain = data_spec(data or made_for, data_home, landmarks, split_seed)
     tell_data(plain.source)

@@ -14,7 +14,8 @@ from siamtune.errors import NoTrialSucceeded, UsageError
 
 def train(
     config: Annotated[
-        Path | None, typer.Option(help="A configuration, e.g. the best.yaml of a search.")
+        Path | None,
+        typer.Option(help="A configuration: the best.yaml of a search, or `lfw`, shipped."),
     ] = None,
     space: Annotated[
         str | None, typer.Option(help="Instead: the first start point of a space.")
@@ -48,6 +49,7 @@ def train(
     from siamtune.config import check_shared_out, flatten, trial_config
     from siamtune.search.config_file import read_config
     from siamtune.search.runs import new_run, write_text
+    from siamtune.search.shipped import find_config
     from siamtune.search.space import complete, load_space
 
     if config and space:
@@ -57,7 +59,7 @@ def train(
         overrides["seed"] = seed
     base: dict[str, Any] = {}
     if config:
-        base = read_config(config)
+        base = read_config(find_config(config))
     elif space:
         loaded = load_space(space, overrides=overrides)
         base = complete(loaded, loaded.start[0] if loaded.start else {})

@@ -41,6 +41,13 @@ def find_space(path_or_name: str) -> Path:
     )
 
 
+def find_config(path_or_name: Path) -> Path:
+    """A bare name of a shipped best configuration (`lfw`) to its file; anything else as it is."""
+    shipped = shipped_folder() / "best" / f"{path_or_name}.yaml"
+    is_name = path_or_name.name == str(path_or_name)
+    return shipped if is_name and shipped.is_file() else path_or_name
+
+
 def about(path: Path) -> str:
     """What the first comment of a space file says, the editor's line apart."""
     for line in path.read_text(encoding="utf-8").splitlines():

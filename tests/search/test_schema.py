@@ -28,7 +28,7 @@ def test_the_shipped_schema_is_the_current_one() -> None:
     assert json.loads(shipped) == space_schema()
 
 
-@pytest.mark.parametrize("name", ["full", "quickstart", "seed2016"])
+@pytest.mark.parametrize("name", ["full", "lfw", "quickstart", "seed2016"])
 def test_shipped_spaces_satisfy_the_schema(name: str) -> None:
     VALIDATOR.validate(plain(shipped_spaces()[name].read_text()))
     VALIDATOR.validate(plain(to_yaml(load_space(name))))

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from siamtune.config import DEFAULTS, trial_config
+import siamtune
+from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import SpaceError
+from siamtune.search.config_file import read_config
 from siamtune.search.dimensions import ChoiceDimension, IntDimension, is_active
 from siamtune.search.settings import Objective, Scheduler, StudySettings
-from siamtune.search.shipped import about, find_space, shipped_spaces
-from siamtune.search.space import Space, buildable, load_space, parse_value, to_yaml
+from siamtune.search.shipped import about, find_config, find_space, shipped_spaces
+from siamtune.search.space import Space, buildable, complete, load_space, parse_value, to_yaml
 
 SMALL = """\
 version: 1
@@ -184,8 +186,8 @@ def test_start_points_that_an_override_makes_impossible_are_dropped(tmp_path: Pa
         (
             {"loss.name": "tripplet"},
             "--set loss.name='tripplet': loss.name must be 'contrastive', 'hadsell', 'chopra', "
-            "'triplet', 'multisimilarity', 'supcon' or 'arcface', but got 'tripplet'; did you mean "
-            "'triplet'?",
+            "'triplet', 'multisimilarity', 'supcon', 'ntxent', 'circle', 'arcface', 'cosface' or "
+            "'joint', but got 'tripplet'; did you mean 'triplet'?",
         ),
         ({"epochs": 2.5}, "--set epochs=2.5: epochs must be a whole number, but got 2.5"),
         ({"batch.images": [1]}, "--set batch.images=[1]: batch.images must be a whole number, but "
@@ -249,7 +251,7 @@ def test_a_file_comes_before_a_shipped_space(
     "name", ["fulll.yaml", "nowhere/fill", "full.json", "x" * 5000, "a\0b", ""]
 )
 def test_an_unknown_space_names_those_there_are(name: str) -> None:
-    with pytest.raises(SpaceError, match="one of full, quickstart, seed2016"):
+    with pytest.raises(SpaceError, match="one of full, lfw, quickstart, seed2016"):
         find_space(name)
 
 
@@ -257,8 +259,8 @@ def test_an_unknown_space_names_the_nearest() -> None:
     with pytest.raises(SpaceError) as caught:
         find_space("spaces/fulll.yaml")
     assert str(caught.value) == (
-        "spaces/fulll.yaml: must be a space file or one of full, quickstart, seed2016, but there "
-        "is nothing there; did you mean 'full'?"
+        "spaces/fulll.yaml: must be a space file or one of full, lfw, quickstart, seed2016, but "
+        "there is nothing there; did you mean 'full'?"
     )
 
 
@@ -270,7 +272,7 @@ def test_a_folder_is_no_space(tmp_path: Path) -> None:
 # The shipped spaces
 
 
-@pytest.mark.parametrize("name", ["full", "quickstart", "seed2016"])
+@pytest.mark.parametrize("name", ["full", "lfw", "quickstart", "seed2016"])
 def test_a_shipped_space_is_sound(name: str, tmp_path: Path) -> None:
     space = load_space(name)
     assert reloaded(space, tmp_path) == space
@@ -285,6 +287,15 @@ def test_the_full_space_names_every_dial() -> None:
     space = load_space("full")
     named = {dimension.name for dimension in space.dimensions} | set(space.fixed)
     assert set(DEFAULTS) - named == {"seed", "verification.distance_threshold"}
+
+
+def test_the_best_configuration_lies_in_its_space_and_made_the_model_that_comes_along() -> None:
+    shipped = read_config(find_config(Path("lfw")))
+    assert find_config(Path("lfw.yaml")) == Path("lfw.yaml")  # a path is a path
+    space = load_space("lfw")
+    assert flatten(trial_config(complete(space, space.start[0]))) == shipped
+    model = Path(siamtune.__file__).parent / "pretrained" / "lfw" / "config.yaml"
+    assert read_config(model) == shipped
 
 
 def test_the_quick_space_is_small() -> None:
@@ -318,8 +329,8 @@ def test_every_dial_of_a_loss_is_searched_only_with_it() -> None:
     owners = {
         "loss.triplet_margin": {"triplet"},
         "loss.mining": {"triplet"},
-        "loss.temperature": {"supcon"},
-        "loss.scale": {"arcface"},
+        "loss.temperature": {"supcon", "ntxent", "joint"},
+        "loss.scale": {"arcface", "cosface", "circle", "joint"},
         "loss.margin": {"contrastive", "hadsell", "chopra"},
     }
     space = load_space("full")

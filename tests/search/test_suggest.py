@@ -83,7 +83,7 @@ def test_start_points_name_every_active_dial(space_path: str) -> None:
     assert snapped["data.crop_factor"] == pytest.approx(1.05)
 
 
-@pytest.mark.parametrize("name", ["full", "quickstart", "seed2016", "small"])
+@pytest.mark.parametrize("name", ["full", "lfw", "quickstart", "seed2016", "small"])
 def test_optuna_takes_start_points_as_they_are(name: str, space_path: str) -> None:
     space = load_space(space_path if name == "small" else name)
     asked = study()
@@ -101,7 +101,7 @@ def test_optuna_takes_start_points_as_they_are(name: str, space_path: str) -> No
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("name", ["full", "quickstart", "seed2016"])
+@pytest.mark.parametrize("name", ["full", "lfw", "quickstart", "seed2016"])
 def test_what_samplers_propose_of_a_shipped_space_can_be_built(name: str, sampler: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
