@@ -5,6 +5,7 @@ the same events, so none of them can disagree about what a trial was.
 
     {"event": "started", "trial": 7, "time": ..., "config": {...}}
     {"event": "epoch",   "trial": 7, "metrics": {"epoch": 1, "val/auc": 0.81, ...}}
+    {"event": "retried", "trial": 7, "time": ..., "reason": "its process vanished: ..."}
     {"event": "ended",   "trial": 7, "time": ..., "state": "complete", "reason": null}
     {"event": "carried", "trial": 7, "config": {...}}
 
@@ -46,6 +47,7 @@ class TrialRecord:
     started: float = 0.0
     ended: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    retries: tuple[str, ...] = ()  # why its process was started anew, each time
 
     @property
     def ended_for_good(self) -> bool:
@@ -102,12 +104,16 @@ def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> Tr
                 epochs=before.epochs if before else (),
                 started=before.started if before else float(event["time"]),
                 facts=event.get("facts", {}),
+                retries=before.retries if before else (),
             )
         case "epoch":
             metrics = event["metrics"]
             before = records[number]
             kept = tuple(e for e in before.epochs if e["epoch"] < metrics["epoch"])
             record = replace(before, epochs=(*kept, metrics))
+        case "retried":
+            before = records[number]
+            record = replace(before, retries=(*before.retries, str(event["reason"])))
         case "ended":
             record = replace(
                 records[number],
@@ -118,7 +124,9 @@ def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> Tr
         case "carried":
             record = replace(records[number], config=event["config"])
         case other:
-            raise InvalidInput(f"an event is started, epoch, ended or carried, but got {other!r}")
+            raise InvalidInput(
+                f"an event is started, epoch, retried, ended or carried, but got {other!r}"
+            )
     records[number] = record
     return record
 
@@ -172,7 +180,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records = read_records(path)
-        _cut_unfinished_line(path)
+        cut_unfinished_line(path)
         self._file = path.open("ab", buffering=0)
 
     def started(
@@ -186,6 +194,10 @@ class Recorder:
 
     def epoch(self, trial: int, metrics: Mapping[str, float]) -> TrialRecord:
         return self._append({"event": "epoch", "trial": trial, "metrics": dict(metrics)})
+
+    def retried(self, trial: int, reason: str) -> TrialRecord:
+        """Its process has vanished; another one goes on from its last checkpoint."""
+        return self._append({"event": "retried", "trial": trial, "time": time(), "reason": reason})
 
     def ended(self, trial: int, state: State, reason: str | None = None) -> TrialRecord:
         return self._append(
@@ -213,10 +225,16 @@ class Recorder:
         return apply_event(self.records, event)
 
 
-def _cut_unfinished_line(path: Path) -> None:
+def cut_unfinished_line(path: Path) -> int:
+    """Remove the last line of a file if a crash has cut it short; returns the size that is left."""
     if not path.exists():
-        return
+        return 0
     with path.open("rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+        end = file.seek(0, os.SEEK_END)
+        if end == 0:
+            return 0
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            end = file.truncate(file.read().rfind(b"\n") + 1)
+    return end

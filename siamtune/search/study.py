@@ -4,7 +4,9 @@ It lies on disk as a journal, so sampler, rungs and history survive any restart,
 `optuna-dashboard RUN/study.log` opens it while the search runs.
 """
 
+import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +19,12 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from siamtune.config import check_shared_out, trial_config
 from siamtune.errors import ConfigError, InvalidInput, SpaceError
-from siamtune.search.records import State
+from siamtune.search.records import State, cut_unfinished_line
 from siamtune.search.space import Space
 from siamtune.search.suggest import distribution, start_points, suggest
 
@@ -101,6 +104,27 @@ class Past:
     warm_from: str | None = None  # the run to which it belongs, if it is not this one
 
 
+class Journal(JournalFileBackend):
+    """A journal that stays readable after a crash or a full disk.
+
+    Optuna's own writes on behind half a line, and nothing after that can be read again.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write whole lines or none, after the last whole line."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with get_lock_file(self._lock):
+            end = cut_unfinished_line(Path(self._file_path))
+            try:
+                with open(self._file_path, "ab") as file:
+                    file.write(lines.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self._file_path, end)
+                raise
+
+
 def open_study(path: Path, space: Space) -> optuna.Study:
     """Open the journal at `path`, or begin one whose first trials are the space's start points.
 
@@ -116,7 +140,7 @@ def open_study(path: Path, space: Space) -> optuna.Study:
 def _study(path: Path, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # The lock by O_EXCL works on shared file systems where symbolic links do not.
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    storage = JournalStorage(Journal(str(path), lock_obj=JournalFileOpenLock(str(path))))
     try:
         study = optuna.create_study(
             storage=storage,

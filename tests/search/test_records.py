@@ -93,3 +93,15 @@ def test_not_a_number_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         recorder.epoch(0, metrics(1, float("nan")))
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_trial_that_was_run_again_says_why(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "trials.jsonl")
+    recorder.started(0, {"optim.lr": 0.1})
+    recorder.epoch(0, metrics(1, 0.7))
+    recorder.retried(0, "its process vanished")
+    recorder.retried(0, "it hung")
+    recorder.close()
+    record = read_records(tmp_path / "trials.jsonl")[0]
+    assert record.retries == ("its process vanished", "it hung")
+    assert (record.state, record.epoch) == ("running", 1)

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,32 @@ def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
     assert summary["study_name"] == "siamtune"
     shown = get(f"/api/studies/{summary['study_id']}")["trials"]
     assert [trial["state"] for trial in shown] == ["Complete", "Pruned"]
+
+
+def test_a_journal_cut_short_by_a_crash_is_read_and_written_on(tmp_path: Path) -> None:
+    space, path = a_space(tmp_path), tmp_path / "study.log"
+    first = propose(open_study(path, space), space, never)
+    with path.open("a") as file:
+        file.write('{"op_code":6,"worker_id":"half a line')
+    study = open_study(path, space)
+    report_epoch(study, first.number, 1, 0.5)
+    tell(study, first.number, "complete")
+    assert [trial.value for trial in trials(open_study(path, space))] == [0.5]
+
+
+def test_a_disk_that_refuses_half_way_leaves_whole_lines(tmp_path: Path) -> None:
+    space, path = a_space(tmp_path), tmp_path / "study.log"
+    study = open_study(path, space)
+    number = propose(study, space, never).number
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            report_epoch(study, number, 1, 0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    report_epoch(study, number, 1, 0.5)  # once there is room
+    (trial,) = (trial for trial in trials(open_study(path, space)) if trial.number == number)
+    assert trial.intermediate_values == {1: 0.5}
