@@ -41,6 +41,12 @@ class NoTrialSucceeded(SiamtuneError):
     exit_code = 4
 
 
+class Unwritable(SiamtuneError):
+    """A run folder or a cache that cannot be written any more: the disk is full or gone."""
+
+    exit_code = 5
+
+
 class ClusterError(SiamtuneError):
     """A cluster that cannot run what was asked for."""
 

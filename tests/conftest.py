@@ -11,6 +11,8 @@ import pytest
 from siamtune.launch.cluster import prepare_environment
 
 # Ray reads its environment once, when a process first imports it, whichever test that is.
+# Its workers would give way to everything else on the machine, and starve on a busy one.
+os.environ.setdefault("RAY_worker_niceness", "0")
 prepare_environment()
 
 

@@ -33,8 +33,8 @@ from siamtune.errors import SiamtuneError
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
-4 no trial succeeded, 6 the cluster cannot run this, 130 ended in good order by Ctrl-C or
-`siamtune stop`."""
+4 no trial succeeded, 5 the disk is full or gone, 6 the cluster cannot run this, 130 ended in good
+order by Ctrl-C or `siamtune stop`."""
 
 app = typer.Typer(
     name="siamtune",

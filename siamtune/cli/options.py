@@ -49,6 +49,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's output and tracebacks.")]
 
 DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([smhd])")
+SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([KMGT])")
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -62,6 +63,20 @@ def parse_duration(text: str) -> float:
     if match is None or not float(match[1]):
         raise UsageError(f"a duration must be like 90s, 10m, 2h or 1d, but got {text!r}")
     return float(match[1]) * SECONDS[match[2]]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `500M` or `5G`, in powers of 1024, or of `0`.
+
+    Raises:
+        UsageError: the text is no size.
+    """
+    if text.strip() == "0":
+        return 0
+    match = SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"a size must be like 500M, 5G or 2T, or 0 for no limit, but got {text!r}")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2]))
 
 
 def parse_overrides(assignments: list[str] | None, epochs: int | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +25,12 @@ Concurrent = Annotated[
 TimeBudget = Annotated[
     str | None, typer.Option(help="End after so long, e.g. 10m or 2h.", metavar="DURATION")
 ]
-Workers = Annotated[int, typer.Option(help="Ray Train workers that share one trial.", min=1)]
-CpusPerWorker = Annotated[float, typer.Option(help="Processors of each worker.", min=0.01)]
+Workers = Annotated[
+    int | None, typer.Option(help="Ray Train workers that share one trial. Default: 1.", min=1)
+]
+CpusPerWorker = Annotated[
+    float | None, typer.Option(help="Processors of each worker. Default: 1.", min=0.01)
+]
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(
@@ -35,9 +39,43 @@ GpusPerWorker = Annotated[
         show_default=False,
     ),
 ]
+Watchdog = Annotated[
+    float | None,
+    typer.Option(
+        help="End and retry a trial that has not reported for so many of its usual epochs; the "
+        "first may take an hour. 0: never. Default: 10.",
+        min=0,
+        show_default=False,
+    ),
+]
+DiskLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep the run folder under e.g. 5G: the checkpoints of the best trials go, all but "
+        "the winner's; then the search ends. 0: no limit.",
+        metavar="SIZE",
+    ),
+]
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join. Default: $RAY_ADDRESS, else this machine.")
 ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the machines, kept in run.json; None where it is silent."""
+
+    concurrent: int | None = None
+    workers_per_trial: int | None = None
+    cpus_per_worker: float | None = None
+    gpus_per_worker: float | None = None
+    watchdog: float | None = None
+    disk_limit: int | None = None  # bytes
+
+    def over(self, before: "Asked") -> "Asked":
+        """What was asked for before where nothing is said now."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(before, **said)
 
 
 def search(
@@ -50,9 +88,11 @@ def search(
     epochs: options.Epochs = None,
     set_: options.Set = None,
     concurrent: Concurrent = None,
-    workers_per_trial: Workers = 1,
-    cpus_per_worker: CpusPerWorker = 1.0,
+    workers_per_trial: Workers = None,
+    cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
+    watchdog: Watchdog = None,
+    disk_limit: DiskLimit = None,
     address: Address = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler.", min=0)] = None,
     split_seed: options.SplitSeed = 0,
@@ -75,6 +115,10 @@ def search(
 
     overrides = options.parse_overrides(set_, epochs)
     budget_s = options.parse_duration(time_budget) if time_budget else None
+    asked = Asked(
+        concurrent, workers_per_trial, cpus_per_worker, gpus_per_worker, watchdog,
+        options.parse_size(disk_limit) if disk_limit else None,
+    )  # fmt: skip
     loaded = load_space(space, overrides=overrides, trials=trials, seed=seed)
     spec = data_spec(data, data_home, landmarks, split_seed)
     tell_data(spec.source)
@@ -100,6 +144,7 @@ def search(
                 "trials": loaded.study.trials,
                 **facts,
                 "data_spec": vars(spec),
+                "asked": vars(asked),
                 **({"warm_from": known[0].warm_from, "warm_trials": len(known)} if known else {}),
                 "command": sys.argv[1:],
             },
@@ -109,9 +154,7 @@ def search(
     )
     _search(
         run, loaded, spec, facts,
-        _options(loaded.study.trials, budget_s, concurrent, workers_per_trial, cpus_per_worker,
-                 gpus_per_worker, address, verbose),
-        as_json,
+        _options(loaded.study.trials, budget_s, asked, address, verbose), as_json,
     )  # fmt: skip
 
 
@@ -125,9 +168,11 @@ def resume(
     ] = None,
     time_budget: TimeBudget = None,
     concurrent: Concurrent = None,
-    workers_per_trial: Workers = 1,
-    cpus_per_worker: CpusPerWorker = 1.0,
+    workers_per_trial: Workers = None,
+    cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
+    watchdog: Watchdog = None,
+    disk_limit: DiskLimit = None,
     address: Address = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -136,7 +181,8 @@ def resume(
     """Go on with a search: siamtune resume latest --trials +50
 
     Finished trials stay, interrupted ones continue from their last epoch. With another space,
-    past trials that lie in it count there as if it had proposed them.
+    past trials that lie in it count there as if it had proposed them. Options that are not given
+    stay as they were.
     """
     from siamtune.launch.job import DataSpec
     from siamtune.search.carry import carry, finish_carry, plan_carry
@@ -152,11 +198,17 @@ def resume(
     before = loaded = load_space(str(found.space_path))
     if space is not None:
         loaded = load_space(space)
-    asked = int(facts["trials"])
     # A space file says how many trials it is meant for; the run knows what was asked for last.
-    wanted = loaded.study.trials if space and trials is None else _wanted_trials(trials, asked)
+    wanted = _wanted_trials(trials, int(facts["trials"]))
+    if space and trials is None:
+        wanted = loaded.study.trials
     loaded = replace(loaded, study=replace(loaded.study, trials=wanted))
     budget_s = options.parse_duration(time_budget) if time_budget else None
+    asked_now = Asked(
+        concurrent, workers_per_trial, cpus_per_worker, gpus_per_worker, watchdog,
+        options.parse_size(disk_limit) if disk_limit else None,
+    )  # fmt: skip
+    asked = asked_now.over(Asked(**facts.get("asked", {})))
     spec = DataSpec(**facts["data_spec"])
     tell(f"resuming {found.folder}")
     if space is not None:
@@ -174,12 +226,11 @@ def resume(
     with driving(found):
         if space is not None:
             carry(found, before, loaded)
-        write_text(found.facts_path, json.dumps({**facts, "trials": wanted}, indent=2) + "\n")
+        facts = {**facts, "trials": wanted, "asked": vars(asked)}
+        write_text(found.facts_path, json.dumps(facts, indent=2) + "\n")
     _search(
         found, loaded, spec, prepared,
-        _options(wanted, budget_s, concurrent, workers_per_trial, cpus_per_worker,
-                 gpus_per_worker, address, verbose),
-        as_json,
+        _options(wanted, budget_s, asked, address, verbose), as_json,
     )  # fmt: skip
 
 
@@ -197,6 +248,9 @@ def _check_search(run: "Run") -> None:
         raise InvalidInput(f"{run.folder} must be a search to go on, but it has no space.yaml")
     try:
         DataSpec(**facts["data_spec"])
+        asked = Asked(**facts.get("asked", {}))
+        if not all(isinstance(value, int | float | None) for value in vars(asked).values()):
+            raise TypeError(f"asked must hold numbers, but got {facts['asked']}")
         int(facts["trials"]), str(facts["split"])
     except (KeyError, TypeError, ValueError) as error:
         what = f"there is no {error}" if isinstance(error, KeyError) else error
@@ -233,18 +287,20 @@ def _wanted_trials(text: str | None, before: int) -> int:
 def _options(
     trials: int,
     time_budget_s: float | None,
-    concurrent: int | None,
-    workers: int,
-    cpus_per_worker: float,
-    gpus_per_worker: float | None,
+    asked: Asked,
     address: str | None,
     verbose: bool,
 ) -> "SearchOptions":
     from siamtune.launch.cluster import TrialResources
-    from siamtune.launch.search import SearchOptions
+    from siamtune.launch.search import WATCHDOG, SearchOptions
 
-    resources = TrialResources(workers, cpus_per_worker, gpus_per_worker)
-    return SearchOptions(trials, time_budget_s, concurrent, resources, address, verbose)
+    resources = TrialResources(
+        asked.workers_per_trial or 1, asked.cpus_per_worker or 1.0, asked.gpus_per_worker
+    )
+    return SearchOptions(
+        trials, time_budget_s, asked.concurrent, resources, address, verbose,
+        WATCHDOG if asked.watchdog is None else asked.watchdog, asked.disk_limit or None,
+    )  # fmt: skip
 
 
 def _search(

@@ -43,6 +43,8 @@ def show(
     console.print(_title(history, record))
     if record.reason:
         console.print(_plain(f"reason: {record.reason}"))
+    for reason in record.retries:
+        console.print(_plain(f"run again: {reason}"))
     where = [str(record.facts[key]) for key in ("data", "protocol") if record.facts.get(key)]
     if record.facts.get("split"):
         where.append(f"split {record.facts['split']}")
@@ -78,6 +80,7 @@ def _document(
         "searched": sorted(record.config),
         "epochs": [dict(epoch) for epoch in record.epochs],
         "checkpoints": [str(path) for path in checkpoints],
+        "retries": list(record.retries),
         "error": error,
     }
 

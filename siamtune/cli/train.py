@@ -33,7 +33,7 @@ def train(
     workers: Annotated[
         int, typer.Option(help="Ray Train workers that share the training; 1 needs no Ray.", min=1)
     ] = 1,
-    cpus_per_worker: CpusPerWorker = 1.0,
+    cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
     address: Address = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
@@ -94,7 +94,8 @@ def train(
     tell(f"run: {run.folder}")
     record = train_alone(
         run, flatten(chosen), spec, facts, threads, tell,
-        resources=TrialResources(workers, cpus_per_worker, gpus_per_worker), address=address,
+        resources=TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker),
+        address=address,
     )  # fmt: skip
     if record.state != "complete":
         raise NoTrialSucceeded(f"the training {record.state}: {record.reason}")

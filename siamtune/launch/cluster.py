@@ -23,6 +23,7 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     # On a busy machine a group's start passes Train's minute, which would restart it for ever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",  # and so does a dashboard's
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }

@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer, get_device
 from siamtune.errors import ClusterError
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import TrialJob, from_plain, to_plain
-from siamtune.launch.worker import run_trial
+from siamtune.launch.watch import run_watched
 from siamtune.training.distributed import rank
 
 START_TIMEOUT_S = 600.0
@@ -159,12 +159,15 @@ def serve(config: dict[str, Any]) -> None:
 
     while "run" in (message := receive()):
         job = from_plain(message["run"])
-        with closing(run_trial(job, device)) as results:
+        with closing(run_watched(job, device)) as results:
             for result in results:
                 send(result)
                 if "state" in result:
                     break
-                if not receive()["continue"]:
+                answer = receive()
+                if "exit" in answer:  # rank 0 could not write the run folder
+                    return
+                if not answer["continue"]:
                     results.close()
                     send({"state": "stopped"})
                     break

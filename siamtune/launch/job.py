@@ -32,6 +32,8 @@ class TrialJob:
     mode: str  # max or min
     threads: int = 1
     recorded_epochs: int = 0  # of an earlier life of this trial; later ones are told again
+    retries: int = 0  # how often its process has vanished
+    watchdog: float = 0.0  # usual epochs without a report until its process ends itself; 0: never
 
     @property
     def folder(self) -> Path:

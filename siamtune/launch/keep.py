@@ -1,9 +1,14 @@
 """Which checkpoints of a search stay on disk: those of running trials and of the few best.
 
 The winner so far is shipped at once, so even a search that is killed leaves one behind.
+Under a disk limit the checkpoints of the other best trials go too, from the worst on; what a search
+needs to go on or has measured never does.
 """
 
+import os
+import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from siamtune.launch.job import BEST, LAST, trial_folder
 from siamtune.search.config_file import config_yaml
@@ -14,14 +19,24 @@ from siamtune.training.checkpoint import ship_model
 
 # Trials whose best checkpoint stays, for replication, ensembles and export.
 KEEP_BEST = 5
+# Looking through a run folder may take so much of the driver's time.
+LOOKING_SHARE = 0.05
 
 
 class CheckpointKeeper:
     """Told of every trial's end, keeps the files of the best; at a cost that stays the same."""
 
-    def __init__(self, run: Run, space: Space, records: Mapping[int, TrialRecord]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        space: Space,
+        records: Mapping[int, TrialRecord],
+        limit: int | None = None,
+    ) -> None:
         self._run = run
         self._space = space
+        self._limit = limit
+        self._next_look = 0.0
         self._kept = self._best(list(records.values()))
 
     def ended(self, record: TrialRecord) -> None:
@@ -32,9 +47,39 @@ class CheckpointKeeper:
             if dropped not in best:
                 self._remove(dropped.number, BEST)
         self._kept = best
+        for log in trial_folder(self._run.folder, record.number).glob("worker-*.log"):
+            log.unlink(missing_ok=True)
         self._remove(record.number, LAST)
         if best[:1] != winner_before:
             self._ship(best[0])
+
+    def hold(self, running: int) -> str | None:
+        """Keep the run folder under its limit; the reason why the search must end if that fails.
+
+        Room is left for another checkpoint of each of the `running` trials. The best checkpoints of
+        ended trials are removed, from the worst to the second best. Those of running and
+        interrupted trials, the winner, the study, the records and TensorBoard's curves never are.
+        """
+        began = time.monotonic()
+        if self._limit is None or began < self._next_look:
+            return None
+        held, largest = folder_size(self._run.folder)
+        most = self._limit - running * largest
+        for record in reversed(self._kept[1:]):
+            if held <= most:
+                break
+            path = trial_folder(self._run.folder, record.number) / BEST
+            held -= path.stat().st_size if path.exists() else 0
+            self._remove(record.number, BEST)
+        ended = time.monotonic()
+        self._next_look = ended + (ended - began) / LOOKING_SHARE
+        if held <= most:
+            return None
+        return (
+            f"the disk limit of {shown_size(self._limit)}: the run folder holds "
+            f"{shown_size(held)} that must stay, and {running} running trials need room for one "
+            f"more checkpoint of {shown_size(largest)} each"
+        )
 
     def _best(self, records: list[TrialRecord]) -> list[TrialRecord]:
         objective = self._space.objective
@@ -52,6 +97,31 @@ class CheckpointKeeper:
         checkpoint = trial_folder(self._run.folder, winner.number) / BEST
         if checkpoint.exists():
             ship_model(checkpoint, self._run.folder / "best" / "model.safetensors")
+
+
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Bytes of all files below a folder, each file once, and of the largest checkpoint."""
+    sizes: dict[tuple[int, int], int] = {}
+    largest = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                stat = os.lstat(os.path.join(parent, name))
+            except FileNotFoundError:
+                continue  # replaced by its worker just now
+            sizes[stat.st_dev, stat.st_ino] = stat.st_size
+            if name in (LAST, BEST):
+                largest = max(largest, stat.st_size)
+    return sum(sizes.values()), largest
+
+
+def shown_size(size: float) -> str:
+    """`5.2G`, in powers of 1024."""
+    for unit in ("", "K", "M", "G"):
+        if size < 1024:
+            return f"{size:.3g}{unit}" if unit else f"{size:.0f}"
+        size /= 1024
+    return f"{size:.3g}T"
 
 
 def winner_yaml(run: Run, space: Space, winner: TrialRecord) -> str:

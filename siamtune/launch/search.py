@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from siamtune import __version__
 from siamtune.config import DEFAULTS
-from siamtune.errors import NoTrialSucceeded
+from siamtune.errors import NoTrialSucceeded, SiamtuneError, Unwritable
 from siamtune.launch.cluster import (
     TrialResources,
     connect,
@@ -38,6 +38,7 @@ from siamtune.search.study import Proposal, interrupted, open_study
 MAX_RETRIES = 2
 # How often the run folder is looked through for requests; it may lie on a slow shared disk.
 LISTEN_S = 1.0
+WATCHDOG = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class SearchOptions:
     resources: TrialResources = field(default_factory=TrialResources)
     address: str | None = None
     verbose: bool = False
+    # A trial that has not reported for so many of its usual epochs is ended and retried; 0: never.
+    watchdog: float = WATCHDOG
+    disk_limit: int | None = None  # bytes that the run folder may hold
 
 
 class View(Protocol):
@@ -138,15 +142,18 @@ def _run_search(
             mode=space.objective.mode,
             threads=max(1, int(resources.cpus_per_worker)),
             recorded_epochs=recorded_epochs,
+            watchdog=options.watchdog,
         )
         return {"job": to_plain(job), "size": asdict(resources)}
 
-    keeper = CheckpointKeeper(run, space, recorder.records)
+    keeper = CheckpointKeeper(run, space, recorder.records, options.disk_limit)
 
     def listen(record: TrialRecord) -> None:
         view.update(recorder.records, record)
         if record.ended_for_good and record.state != "invalid":
             keeper.ended(record)
+        if not driver.draining and (full := keeper.hold(concurrent)):
+            driver.drain(full)
 
     driver = Driver(
         study=study,
@@ -156,6 +163,7 @@ def _run_search(
         workers=resources.workers,
         plain_job=plain_job,
         listen=listen,
+        log=view.log,
         facts=dict(facts),
         deadline=began + options.time_budget_s if options.time_budget_s else None,
         interrupted=interrupted(study, space),
@@ -198,7 +206,7 @@ def _run_search(
                     storage_path=scratch,
                     verbose=0,
                     stop=SearchStopper(driver),
-                    callbacks=[Ticker(tick)],
+                    callbacks=[Ticker(driver, tick, options.watchdog)],
                     failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -207,14 +215,26 @@ def _run_search(
     finally:
         recorder.close()
         shutil.rmtree(scratch, ignore_errors=True)
+    go_on = f"go on with: siamtune resume {run.folder}"
+    if isinstance(driver.error, OSError | Unwritable):
+        told = str(driver.error)
+        if isinstance(driver.error, OSError):
+            told = f"{run.folder} must be writable, but {told}"
+        raise Unwritable(
+            f"{told}; what was recorded before is safe: make room, then {go_on}"
+        ) from driver.error
     if driver.error is not None:
         raise driver.error
+    best = ranked(recorder.records.values(), space.objective.metric, space.objective.mode)
     if driver.hopeless is not None:
-        raise NoTrialSucceeded(
-            f"every trial so far has failed, for this reason: {driver.hopeless}\n"
+        which = "the last trials have all" if best else "every trial so far has"
+        message = (
+            f"{which} failed, for this reason: {driver.hopeless}\n"
             f"tracebacks: {run.folder}/trials/*/error.txt"
         )
-    best = ranked(recorder.records.values(), space.objective.metric, space.objective.mode)
+        if best:
+            raise SiamtuneError(f"{message}\nmend it, then {go_on}")
+        raise NoTrialSucceeded(message)
     if not best and not driver.draining:
         raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")
     return SearchResult(

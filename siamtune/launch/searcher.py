@@ -4,23 +4,34 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
+import ray
+from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from siamtune.errors import ClusterError, Unwritable
+from siamtune.launch.job import trial_folder
+from siamtune.launch.watch import hang_told, patience_s
 from siamtune.search import study as studies
 from siamtune.search.records import Recorder, State, TrialRecord
 from siamtune.search.space import Space
 from siamtune.search.stops import BY_HAND
 from siamtune.search.study import Proposal, Rejected
 
-# When so many trials have failed and none succeeded, the fault is not in the configurations.
+# When so many trials have failed and none succeeded, or so many in a row for one reason, the fault
+# is not in the configurations.
 HOPELESS_FAILURES = 5
 FAILURES: tuple[State, ...] = ("failed", "lost", "out_of_memory")
+# A slot that has not ended itself after so many times its patience is ended by Ray.
+FROZEN = 1.5
+# What Ray says when it has ended a process for want of memory, and torch when a worker has none.
+MEMORY_SHORT = ("running low on memory", "OutOfMemory", "out of memory")
 
 
 @dataclass
@@ -35,11 +46,12 @@ class Driver:
     # What a slot's config holds for a trial, of which so many epochs are recorded already.
     plain_job: Callable[[Proposal, int], dict[str, Any]]
     listen: Callable[[TrialRecord], None]
+    log: Callable[[str], None]  # shows a line that stays
     facts: dict[str, Any] = field(default_factory=dict)
     deadline: float | None = None  # time.monotonic(); no trial starts or goes on after it
     interrupted: list[Proposal] = field(default_factory=list)
     draining: str | None = None  # why no further trial is started and running ones end
-    hopeless: str | None = None  # the one reason why every trial so far has failed
+    hopeless: str | None = None  # why every trial so far, or every one of late, has failed
     error: BaseException | None = None
     numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial id -> ours
     _running: set[int] = field(default_factory=set)
@@ -48,6 +60,7 @@ class Driver:
     # Counted, not looked up: a search may have ten thousand trials behind it.
     _started: int = 0
     _ends: Counter[str] = field(default_factory=Counter)
+    _alike: tuple[str | None, int] = (None, 0)  # how many trials in a row have failed for a reason
 
     def __post_init__(self) -> None:
         """Take up what an earlier life of the search has left.
@@ -109,6 +122,10 @@ class Driver:
         if number not in self._running:
             return
         self._running.discard(number)
+        if state == "interrupted":  # by the disk, not by anybody; the study keeps it open
+            self.error = self.error or Unwritable(str(reason))
+            self.listen(self.recorder.ended(number, state, reason))
+            return
         state = "stopped" if number in self._stopped else state or "lost"
         if state == "stopped" and number in self._by_hand:
             reason = BY_HAND
@@ -116,8 +133,21 @@ class Driver:
         self.listen(self.recorder.ended(number, state, reason))
         self._ends[state] += 1
         failures = sum(self._ends[failure] for failure in FAILURES)
-        if failures == self._ends.total() - self._ends["invalid"] >= HOPELESS_FAILURES:
+        if state in ("failed", "lost"):
+            self._alike = (reason, 1 + (self._alike[1] if self._alike[0] == reason else 0))
+        else:
+            self._alike = (None, 0)
+        none_succeeded = failures == self._ends.total() - self._ends["invalid"]
+        all_failed = none_succeeded and failures >= HOPELESS_FAILURES
+        if all_failed or self._alike[1] >= HOPELESS_FAILURES:
             self.hopeless = reason or "the processes of all trials vanished"
+
+    def retry(self, number: int, reason: str) -> TrialRecord:
+        """Record that a trial goes on in another process, from its last checkpoint."""
+        record = self.recorder.retried(number, reason)
+        self.log(f"trial {number} is run again after epoch {record.epoch}: {reason}")
+        self.listen(record)
+        return record
 
     def drain(self, reason: str) -> None:
         """Start no further trial and end the search at the next occasion."""
@@ -131,6 +161,8 @@ class Driver:
     def interrupt_running(self) -> None:
         """Record that the search ended before its running trials; the study keeps them open."""
         for number in sorted(self._running):
+            if isinstance(self.error, OSError):
+                break  # nothing can be written; the study says the same
             self.listen(self.recorder.ended(number, "interrupted", self.draining))
         self._running.clear()
 
@@ -196,6 +228,21 @@ class StudyScheduler(FIFOScheduler):
             return TrialScheduler.STOP
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """A trial's process has ended under it: run it again where that may help."""
+        job = trial.config["job"]
+        try:
+            folder = trial_folder(Path(job["run_folder"]), job["number"])
+            state, reason = why_vanished(folder, trial.get_pickled_error())
+            if state == "lost" and trial.should_recover() and not self.driver.is_ending():
+                record = self.driver.retry(job["number"], reason)
+                job.update(retries=job["retries"] + 1, recorded_epochs=record.epoch)
+                return
+            self.driver.end(trial.trial_id, state, reason)
+        except Exception as failure:
+            self.driver.error = failure
+        tune_controller.request_stop_trial(trial)
+
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
@@ -217,16 +264,78 @@ class SearchStopper(Stopper):
 
 
 class Ticker(Callback):
-    """Lets the view redraw whenever Tune's loop comes round."""
+    """Lets the view redraw whenever Tune's loop comes round, and ends slots that are frozen.
 
-    def __init__(self, tick: Callable[[], None]) -> None:
+    A process that hangs ends itself, unless it is stopped as a whole or its host is: then Ray ends
+    it, when it should have done so long ago.
+    """
+
+    def __init__(self, driver: Driver, tick: Callable[[], None], watchdog: float) -> None:
+        self.driver = driver
         self.tick = tick
+        self.watchdog = watchdog
+        self._heard: dict[str, tuple[TuneTrial, float]] = {}  # by Tune's id: when, time.monotonic()
+
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self._heard[trial.trial_id] = (trial, time.monotonic())
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        self._heard[trial.trial_id] = (trial, time.monotonic())
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self._heard.pop(trial.trial_id, None)
+
+    on_trial_error = on_trial_recover = on_trial_complete
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         self.tick()
+        if not self.watchdog:
+            return
+        now = time.monotonic()
+        for tune_id, (trial, heard) in list(self._heard.items()):
+            record = self.driver.recorder.records[trial.config["job"]["number"]]
+            epochs_s = [epoch["seconds"] for epoch in record.epochs]
+            silent_s = now - heard
+            actor = trial.temporary_state.ray_actor
+            if silent_s > FROZEN * patience_s(epochs_s, self.watchdog) and actor is not None:
+                del self._heard[tune_id]
+                self.driver.log(f"trial {record.number}: no word for {silent_s:.0f} s")
+                ray.kill(actor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def why_vanished(folder: Path, error: BaseException | None) -> tuple[State, str]:
+    """The honest state of a trial whose process or group has ended under it, and the reason.
+
+    Raises:
+        ClusterError: its group could not be started at all.
+    """
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, ClusterError):
+        raise cause
+    text = str(cause)
+    if any(words in text for words in MEMORY_SHORT):
+        return "out_of_memory", next(
+            line.strip() for line in text.splitlines() if any(word in line for word in MEMORY_SHORT)
+        )
+    if (folder / "error.txt").exists():  # one worker of several has failed by itself
+        return "failed", (folder / "error.txt").read_text().rstrip().rpartition("\n")[2]
+    if hang := hang_told(folder):
+        return "lost", hang
+    return "lost", f"its process or host vanished ({text.strip().partition(chr(10))[0]})"
 
 
 def epoch_metrics(result: dict[str, Any]) -> dict[str, float]:

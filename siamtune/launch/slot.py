@@ -12,7 +12,7 @@ from ray import tune
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.gang import Gang, GangDied
 from siamtune.launch.job import TrialJob, from_plain
-from siamtune.launch.worker import run_trial
+from siamtune.launch.watch import run_watched
 
 
 class Slot(tune.Trainable):
@@ -48,7 +48,7 @@ class Slot(tune.Trainable):
 
     def _start(self, job: TrialJob) -> Generator[dict[str, Any], None, None]:
         if self._size.workers == 1:
-            return run_trial(job)
+            return run_watched(job)
         if self._gang is None:
             self._gang = Gang(self._size)
         return self._gang.run(job)

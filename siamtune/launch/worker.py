@@ -4,24 +4,33 @@ The same generator runs in a Tune slot that trains alone and on every rank of a 
 Whatever goes wrong becomes the last result it yields, so the process lives on for the next trial.
 """
 
+import errno
 import gc
 import os
 import socket
 import traceback
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from siamtune.config import DataConfig, trial_config
 from siamtune.data.decode import decode
 from siamtune.data.prepare import Faces, prepare
 from siamtune.data.sources import Source, open_source
-from siamtune.errors import CheckpointError, ClusterError, SiamtuneError, TrialCollapsed
+from siamtune.errors import (
+    CheckpointError,
+    ClusterError,
+    DataError,
+    SiamtuneError,
+    TrialCollapsed,
+    Unwritable,
+)
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
@@ -29,6 +38,11 @@ from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.trainer import epochs
 from siamtune.verification.protocols import Fold, collection, protocol_folds
+
+# What torch says, in a plain RuntimeError, when the host has no memory left ...
+NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+# ... and when another rank has vanished in the midst of a message.
+PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 
 
 @lru_cache(maxsize=1)
@@ -82,9 +96,8 @@ def run_trial(
     board = None
     state: State = "stopped"
     try:
-        _check_run_folder(Path(job.run_folder))
         config = trial_config(dict(job.config))
-        faces = prepare_faces(job.data, config.data)
+        faces = _prepare_together(job, config.data)
         last, best = job.folder / LAST, job.folder / BEST
         before = _readable(last)
         history = before.facts["progress"]["history"] if before else []
@@ -105,10 +118,13 @@ def run_trial(
             for epoch in trained:
                 metrics = epoch.metrics
                 if board is not None:
-                    epoch.save(last)
-                    if best_value is None or value(metrics[job.metric], best_value) != best_value:
-                        best_value = metrics[job.metric]
-                        _link(last, best)
+                    with _writing(job.folder):
+                        epoch.save(last)
+                        if best_value is None or value(metrics[job.metric], best_value) != (
+                            best_value
+                        ):
+                            best_value = metrics[job.metric]
+                            _link(last, best)
                     board.epoch(metrics)
                 state = "complete" if metrics["epoch"] >= config.epochs else state
                 yield _result(metrics, state)
@@ -140,13 +156,56 @@ def _check_run_folder(folder: Path) -> None:
         )
 
 
+def _prepare_together(job: TrialJob, config: DataConfig) -> Faces:
+    """The faces of a trial on every rank, or the same failure on every rank.
+
+    A rank whose host lacks the pictures would else leave the others waiting for it.
+    """
+    if world_size() == 1:
+        _check_run_folder(Path(job.run_folder))
+        return prepare_faces(job.data, config)
+    faces, reason = None, None
+    try:
+        _check_run_folder(Path(job.run_folder))
+        faces = prepare_faces(job.data, config)
+    except (SiamtuneError, OSError) as error:
+        reason = str(error)
+    reasons = [reason] * world_size()
+    dist.all_gather_object(reasons, reason)
+    for number, told in enumerate(reasons):
+        if told is not None:
+            raise DataError(f"worker {number}: {told}")
+    assert faces is not None
+    return faces
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A checkpoint that cannot be written is no fault of its trial."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(f"{folder} must be writable, but {error}") from error
+
+
 def _classify(error: BaseException) -> tuple[State, str]:
+    text = str(error).partition("\n")[0]
     if isinstance(error, TrialCollapsed):
         return "collapsed", str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out_of_memory", str(error).partition("\n")[0] or "out of memory"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    ):
+        return "out_of_memory", text or "out of memory"
+    if isinstance(error, Unwritable):
+        return "interrupted", str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "interrupted", f"there must be room on the disk, but {error}"
     if isinstance(error, SiamtuneError):
         return "failed", str(error)
+    if world_size() > 1 and (
+        isinstance(error, dist.DistError) or any(words in str(error) for words in PEER_GONE)
+    ):
+        return "lost", f"another worker of the trial is gone: {text}"
     return "failed", f"{type(error).__name__}: {error}".strip()
 
 

@@ -1,6 +1,7 @@
 """A run folder: everything that a search leaves behind, under short names.
 
-run.json            name, data, protocol, split, objective, command, when it was created
+run.json            name, data, protocol, split, objective, command, when it was created, and
+                    what was asked of the machines
 space.yaml          the resolved space
 environment.json    versions and machine
 trials.jsonl        what happened to each trial
@@ -9,7 +10,8 @@ study.log           the Optuna journal
 driver.json         which process drives the search, while one does
 stop/               what `siamtune stop` asks of that process, until it has heard
 tensorboard/        one folder a trial
-trials/0007/        checkpoints while it runs, its best while it is among the best, error.txt
+trials/0007/        checkpoints while it runs, its best while it is among the best; error.txt
+                    with a traceback, hang.txt with the stacks of processes that hung
 best.yaml, best/    the winner: configuration, model.safetensors
 """
 

@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from siamtune.cli import search as verbs
+from siamtune.cli.options import parse_size
+from siamtune.errors import InvalidInput, UsageError
+from siamtune.launch.search import SearchOptions
 from siamtune.search.lock import driving
 from siamtune.search.runs import Run
 
@@ -42,3 +48,53 @@ def test_a_space_that_cannot_be_carried_leaves_the_run_as_it_was(tmp_path: Path)
     assert "optim.lr must be searched or fixed" in done.stderr
     assert run.space_path.read_text() == SPACE
     assert json.loads(run.facts_path.read_text())["trials"] == 4
+
+
+def test_a_resumed_search_runs_as_it_was_asked_to_unless_told_otherwise(
+    tmp_path: Path, pattern_people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    ran: list[SearchOptions] = []
+    monkeypatch.setattr(
+        verbs, "_search", lambda run, space, spec, facts, asked, *_: ran.append(asked)
+    )
+    verbs.search(
+        space=str(tmp_path / "space.yaml"), data=str(pattern_people), name="run", output=runs,
+        set_=["data.resolution_px=16", "data.crop=none"],
+        concurrent=3, workers_per_trial=2, cpus_per_worker=0.5, gpus_per_worker=0.25,
+        watchdog=0.0, disk_limit="2G",
+    )  # fmt: skip
+    verbs.resume("run", output=runs)
+    verbs.resume("run", output=runs, workers_per_trial=1, disk_limit="0", trials="+1")
+    verbs.resume("run", output=runs)
+    first, again, other, last = ran
+    assert again == first
+    assert (first.concurrent, first.watchdog, first.disk_limit) == (3, 0.0, 2 * 2**30)
+    assert vars(first.resources) == {"workers": 2, "cpus_per_worker": 0.5, "gpus_per_worker": 0.25}
+    assert vars(other.resources) == {"workers": 1, "cpus_per_worker": 0.5, "gpus_per_worker": 0.25}
+    assert (other.disk_limit, other.concurrent, other.trials) == (None, 3, first.trials + 1)
+    assert last == other  # what was told otherwise stays
+
+
+def test_a_run_whose_wishes_are_damaged_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "faces")
+    facts = json.loads(run.facts_path.read_text())
+    for asked in ({"workers_per_trial": "two"}, {"workers": 2}, "two"):
+        run.facts_path.write_text(json.dumps({**facts, "asked": asked}))
+        with pytest.raises(InvalidInput, match=r"run.json: must tell trials and data"):
+            verbs.resume(str(run.folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("500M", 500 * 2**20), ("1.5G", 3 * 2**29), ("2T", 2**41)]
+)
+def test_sizes_are_read_in_powers_of_1024(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "5", "5GB", "-1G", "G", "1e3M"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="a size must be like"):
+        parse_size(text)

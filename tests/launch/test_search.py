@@ -1,6 +1,8 @@
 """Whole searches on real Ray: small networks, small people, a few seconds each."""
 
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -407,6 +409,58 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
             assert record.state in ("complete", "stopped")
     assert result.records[0].state == "complete"
     assert result.records[1].state == "failed"
+
+
+class Killer(Watcher):
+    """Kills the process of trial 0 after its second epoch, once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.log_of_worker = folder / "trials" / "0000" / "worker-0.log"
+        self.killed: int | None = None
+        self.lines: list[str] = []
+
+    def update(self, records: dict[int, TrialRecord], changed: TrialRecord) -> None:
+        super().update(records, changed)
+        if changed.number == 0 and changed.epoch == 2 and self.killed is None:
+            self.killed = json.loads(self.log_of_worker.read_text())["pid"]
+            os.kill(self.killed, signal.SIGKILL)
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_trial_whose_process_is_killed_goes_on_in_another_and_no_other_trial_notices(
+    tmp_path: Path, pattern_people: Path
+) -> None:
+    text = SPACE.replace("asha: {min_epochs: 1, eta: 3}", "none: {}").replace(
+        "epochs: 3", "epochs: 8"
+    )
+    run = new_run(tmp_path / "runs", "run", "test")
+    killer = Killer(run.folder)
+    result = run_search(
+        run,
+        space_of(tmp_path, text),
+        DataSpec(str(pattern_people)),
+        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        SearchOptions(trials=3, concurrent=2),
+        killer,
+    )
+    assert killer.killed is not None
+    for record in result.records.values():
+        assert record.state == "complete"
+        assert [epoch["epoch"] for epoch in record.epochs] == list(range(1, 9))
+    assert [len(record.retries) for record in result.records.values()] == [1, 0, 0]
+    assert "vanished" in result.records[0].retries[0]
+    assert len(killer.lines) == 1
+    assert killer.lines[0].startswith("trial 0 is run again after epoch ")
+    # From its checkpoint, not from the start: an epoch was told once.
+    told = [epoch for number, state, epoch in killer.states if number == 0 and state == "running"]
+    assert told == sorted(told)
+    events = EventAccumulator(str(run.tensorboard / "0000"))
+    events.Reload()
+    assert [point.step for point in events.Scalars("val/auc")] == list(range(1, 9))
+    assert not list((run.folder / "trials").rglob("worker-*.log"))
 
 
 def test_faces_that_a_detector_misses_are_counted(tmp_path: Path, pattern_people: Path) -> None:

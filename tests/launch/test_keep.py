@@ -1,0 +1,78 @@
+"""The disk limit: what goes, in which order, and what never does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from siamtune.launch.job import BEST, LAST, trial_folder
+from siamtune.launch.keep import CheckpointKeeper, folder_size, shown_size
+from siamtune.search.records import TrialRecord
+from siamtune.search.runs import Run
+from siamtune.search.settings import Objective, StudySettings
+from siamtune.search.space import Space
+
+CHECKPOINT = 1000
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Trials 0 to 4 have ended, the later the better; 5 is running with a best and a last."""
+    for number in range(6):
+        folder = trial_folder(tmp_path, number)
+        folder.mkdir(parents=True)
+        (folder / BEST).write_bytes(bytes(CHECKPOINT))
+    (trial_folder(tmp_path, 5) / LAST).write_bytes(bytes(CHECKPOINT))
+    (tmp_path / "study.log").write_bytes(bytes(500))
+    return Run(tmp_path)
+
+
+def keeper(run: Run, limit: int | None) -> CheckpointKeeper:
+    records = {
+        number: TrialRecord(number, "complete", {}, ({"epoch": 1.0, "val/auc": number / 10},))
+        for number in range(5)
+    }
+    space = Space(Objective(), StudySettings(), fixed={}, start=(), dimensions=())
+    return CheckpointKeeper(run, space, records, limit)
+
+
+def kept(run: Run) -> list[int]:
+    return [number for number in range(6) if (trial_folder(run.folder, number) / BEST).exists()]
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        (8500, [0, 1, 2, 3, 4, 5]),  # 7500 bytes and room for one more checkpoint
+        (8400, [1, 2, 3, 4, 5]),
+        (5500, [3, 4, 5]),
+        (4500, [4, 5]),
+    ],
+)
+def test_the_worst_of_the_best_go_first(run: Run, limit: int | None, left: list[int]) -> None:
+    assert keeper(run, limit).hold(running=1) is None
+    assert kept(run) == left
+    if limit is not None:
+        assert folder_size(run.folder)[0] + CHECKPOINT <= limit
+
+
+def test_what_a_search_needs_stays_and_the_search_ends(run: Run) -> None:
+    reason = keeper(run, 4400).hold(running=1)
+    assert reason is not None
+    assert reason.startswith("the disk limit of 4.3K: the run folder holds 3.42K that must stay")
+    assert kept(run) == [4, 5]
+    assert (trial_folder(run.folder, 5) / LAST).exists()
+    assert (run.folder / "study.log").exists()
+
+
+def test_a_file_with_two_names_counts_once(run: Run) -> None:
+    before = folder_size(run.folder)
+    os.link(trial_folder(run.folder, 0) / BEST, trial_folder(run.folder, 0) / LAST)
+    assert folder_size(run.folder) == before == (7500, CHECKPOINT)
+
+
+def test_sizes_are_shown_as_they_are_asked_for() -> None:
+    assert [shown_size(n) for n in (0, 1023, 1024, 5 * 2**30, 3 * 2**41)] == [
+        "0", "1023", "1K", "5G", "6T",
+    ]  # fmt: skip
