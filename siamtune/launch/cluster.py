@@ -73,6 +73,9 @@ def connect(address: str | None, resources: TrialResources, *, verbose: bool) ->
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
         )
+        if not verbose:
+            # What Ray guesses of a process that has died it prints on stdout, where data belong.
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"a Ray cluster must answer at {address}, but {error}; "

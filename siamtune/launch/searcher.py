@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
@@ -233,7 +234,7 @@ class StudyScheduler(FIFOScheduler):
         job = trial.config["job"]
         try:
             folder = trial_folder(Path(job["run_folder"]), job["number"])
-            state, reason = why_vanished(folder, trial.get_pickled_error())
+            state, reason = why_vanished(folder, _last_error(trial))
             if state == "lost" and trial.should_recover() and not self.driver.is_ending():
                 record = self.driver.retry(job["number"], reason)
                 job.update(retries=job["retries"] + 1, recorded_epochs=record.epoch)
@@ -317,6 +318,18 @@ class Ticker(Callback):
         return {}
 
 
+def _last_error(trial: TuneTrial) -> BaseException | None:
+    """What Tune has written down, in a file of its own, a moment ago.
+
+    Its `get_pickled_error` looks where it will have been copied to later.
+    """
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error = cloudpickle.loads(Path(path).read_bytes())
+    return error if isinstance(error, BaseException) else None
+
+
 def why_vanished(folder: Path, error: BaseException | None) -> tuple[State, str]:
     """The honest state of a trial whose process or group has ended under it, and the reason.
 
@@ -326,7 +339,7 @@ def why_vanished(folder: Path, error: BaseException | None) -> tuple[State, str]
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, ClusterError):
         raise cause
-    text = str(cause)
+    text = str(cause or "")
     if any(words in text for words in MEMORY_SHORT):
         return "out_of_memory", next(
             line.strip() for line in text.splitlines() if any(word in line for word in MEMORY_SHORT)
@@ -335,7 +348,8 @@ def why_vanished(folder: Path, error: BaseException | None) -> tuple[State, str]
         return "failed", (folder / "error.txt").read_text().rstrip().rpartition("\n")[2]
     if hang := hang_told(folder):
         return "lost", hang
-    return "lost", f"its process or host vanished ({text.strip().partition(chr(10))[0]})"
+    first_line = text.strip().partition("\n")[0].strip()
+    return "lost", "its process or host vanished" + (f" ({first_line})" if first_line else "")
 
 
 def epoch_metrics(result: dict[str, Any]) -> dict[str, float]:
