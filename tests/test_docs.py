@@ -130,6 +130,18 @@ def test_the_tree_in_the_readme_is_the_one_on_disk() -> None:
     assert rooms == {path.parent.name for path in ROOT.glob("siamtune/*/__init__.py")}
 
 
+@pytest.mark.parametrize(
+    ("room", "dial"),
+    [("architecture", "model.architecture"), ("loss", "loss.name"), ("distance", "loss.distance"),
+     ("crop", "data.crop"), ("normalization", "data.normalization")],
+)  # fmt: skip
+def test_the_readme_names_every_choice(room: str, dial: str) -> None:
+    from siamtune.config import choices
+
+    (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
+    assert set(choices(dial) or ()) <= set(re.findall(r"`([^`]+)`", row))
+
+
 def headings(page: Path) -> set[str]:
     """The anchors that GitHub gives them."""
     lines = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
@@ -150,6 +162,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = set(re.findall(r"\]\(docs/([^)#]+)", README))
     assert {page for page in PAGES if page != "README.md"} <= linked
+
+
+def test_contributing_says_what_ci_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    checks = script[script.index('PATH="') :].splitlines()[1:]
+    assert f"\n    {' && '.join(checks)}\n" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_pictures_are_small_and_all_of_them_are_shown() -> None:
