@@ -115,7 +115,9 @@ def trained(config: TrialConfig, faces: Faces, what: str) -> tuple[Embed, Embed]
 def _network(config: TrialConfig, path: Path, normalization: Normalization) -> Embed:
     model = build_model(config.model, channels=1, resolution_px=config.data.resolution_px)
     model.load_state_dict(read_checkpoint(path).parts["model"])
-    return lambda images, pictures: embed(model, normalization, images, pictures, CPU).numpy()
+    return lambda images, pictures: embed(
+        model, normalization, images, pictures, CPU, flip=False
+    ).numpy()
 
 
 def pixels(images: Images, pictures: NDArray[np.int64]) -> NDArray[np.float32]:
