@@ -343,10 +343,12 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
     from siamtune.search.space import complete
+    from siamtune.training.evaluation import require_measurable
 
     first = space.start[0] if space.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
+    require_measurable([space.objective.metric], faces)
     if faces.crop.faces_not_found:
         tell(
             f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "

@@ -36,7 +36,9 @@ from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.distributed import rank, world_size
+from siamtune.training.evaluation import validation_pairs
 from siamtune.training.trainer import epochs
+from siamtune.verification.kept import keep_answers
 from siamtune.verification.protocols import Fold, collection, protocol_folds
 
 # What torch says, in a plain RuntimeError, when the host has no memory left ...
@@ -98,6 +100,7 @@ def run_trial(
     try:
         config = trial_config(dict(job.config))
         faces = _prepare_together(job, config.data)
+        pairs = validation_pairs(faces)
         last, best = job.folder / LAST, job.folder / BEST
         before = _readable(last)
         history = before.facts["progress"]["history"] if before else []
@@ -125,6 +128,11 @@ def run_trial(
                         ):
                             best_value = metrics[job.metric]
                             _link(last, best)
+                            keep_answers(
+                                Path(job.run_folder), job.number, pairs, faces.identities,
+                                faces.split.digest, epoch.scores, metrics["threshold"],
+                                int(metrics["epoch"]),
+                            )  # fmt: skip
                     board.epoch(metrics)
                 state = "complete" if metrics["epoch"] >= config.epochs else state
                 yield _result(metrics, state)

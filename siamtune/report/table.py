@@ -48,9 +48,12 @@ def metric_columns(objective: "Objective") -> list[str]:
 
 
 def metric_name(metric: str) -> str:
-    """`val/auc` as a heading: AUC."""
+    """`val/auc` as a heading: AUC; `val/tar@far=0.01`: TAR@1%."""
     name = metric.rpartition("/")[2]
-    return name if name == "accuracy" else name.upper()
+    recall, at, far = name.partition("@far=")
+    if at:
+        return f"{recall.upper()}@{100 * float(far):g}%"
+    return {"accuracy": name, "precision@1": "P@1"}.get(name, name.upper())
 
 
 def dial_name(dial: str) -> str:

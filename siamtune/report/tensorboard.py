@@ -38,6 +38,10 @@ METRICS = {
     "val/f1": "last F1",
     "val/eer": "last EER",
     "val/accuracy": "last accuracy",
+    "val/tar@far=0.01": "last TAR@1%",
+    "val/tar@far=0.001": "last TAR@0.1%",
+    "val/precision@1": "last P@1",
+    "val/map@r": "last MAP@R",
     "train/loss": "last training loss",
 }
 SCALARS = (*METRICS, "lr", "images_per_s")

@@ -10,8 +10,10 @@ study.log           the Optuna journal
 driver.json         which process drives the search, while one does
 stop/               what `siamtune stop` asks of that process, until it has heard
 tensorboard/        one folder a trial
-trials/0007/        checkpoints while it runs, its best while it is among the best; error.txt
-                    with a traceback, hang.txt with the stacks of processes that hung
+trials/0007/        checkpoints while it runs, its best while it is among the best; scores.npz with
+                    its answers at its best epoch; error.txt with a traceback, hang.txt with the
+                    stacks of processes that hung
+pairs-5b1e90c3a2f4.npz  the validation pairs that the scores are of, by the split's digest
 best.yaml, best/    the winner: configuration, model.safetensors
 """
 

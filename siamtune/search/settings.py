@@ -11,7 +11,16 @@ from typing import Any
 from siamtune.search.located import Fault, Located, did_you_mean, read_entries, shown
 
 # Each metric with its better direction.
-METRICS = {"val/auc": "max", "val/f1": "max", "val/accuracy": "max", "val/eer": "min"}
+METRICS = {
+    "val/auc": "max",
+    "val/f1": "max",
+    "val/accuracy": "max",
+    "val/eer": "min",
+    "val/tar@far=0.01": "max",
+    "val/tar@far=0.001": "max",
+    "val/precision@1": "max",
+    "val/map@r": "max",
+}
 SCHEDULERS = {"asha": ("min_epochs", "eta"), "median": ("min_epochs",), "none": ()}
 SAMPLERS = ("tpe", "random", "qmc")
 MAX_SEED = 2**32 - 1  # NumPy's

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from siamtune.data.prepare import Faces
 from siamtune.errors import InvalidInput
 from siamtune.shipping.verifier import Verifier
+from siamtune.training.evaluation import validation_pairs
 from siamtune.verification.bootstrap import Interval, identity_intervals
 from siamtune.verification.metrics import verification_metrics
 from siamtune.verification.pairs import verification_pairs
@@ -40,7 +41,11 @@ def score_pairs(verifier: Verifier, faces: Faces, part: str) -> ScoredPairs:
     Raises:
         DataError: these people give no pairs.
     """
-    pairs = verification_pairs(faces.indices(part), faces.identities, seed=faces.split.seed)
+    pairs = (
+        validation_pairs(faces)
+        if part == "validation"
+        else verification_pairs(faces.indices(part), faces.identities, seed=faces.split.seed)
+    )
     pictures = np.unique(np.concatenate([pairs.left, pairs.right]))
     embeddings = verifier.embed_faces(faces.images[pictures])
     scores = verifier.scores(

@@ -4,6 +4,7 @@ The pairs are chosen once a search, by the split's seed: every trial is measured
 The threshold comes from training identities, so accuracy and F1 owe nothing to validation people.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from siamtune.config import TrialConfig
 from siamtune.data.prepare import Faces
-from siamtune.errors import TrialCollapsed
+from siamtune.errors import DataError, TrialCollapsed
 from siamtune.models import SiameseNet, unit_length
 from siamtune.training import distributed
 from siamtune.verification.calibration import Calibration, fit_calibration
-from siamtune.verification.metrics import verification_metrics
+from siamtune.verification.metrics import FARS, verification_metrics
 from siamtune.verification.pairs import VerificationPairs, verification_pairs
+from siamtune.verification.retrieval import retrieval_metrics
 from siamtune.verification.scores import pair_scores
 from siamtune.verification.thresholds import fit_threshold
 
@@ -25,13 +27,17 @@ BATCH = 256
 # The threshold is one number: so many people, with so many pictures each, fix it well enough.
 THRESHOLD_PEOPLE = 200
 THRESHOLD_PICTURES_PER_PERSON = 4
+# Who is searched for among whom grows with the square of their number; so many take a tenth of a
+# second (a second by l1).
+RETRIEVAL_PICTURES = 4000
 # Embeddings whose spread is below this share of their length are equal but for rounding.
 COLLAPSED_SPREAD = 1e-4
 
 
 @dataclass(frozen=True)
 class Result:
-    metrics: dict[str, float]  # "auc", "f1", "accuracy", "eer"
+    metrics: dict[str, float]  # "auc", "precision@1" and so on, by the names after `val/`
+    scores: np.ndarray  # (P,) of the validation pairs
     threshold: float  # scores at or above it mean "same"
     calibration: Calibration  # fitted on the validation pairs; it orders no pair anew
 
@@ -44,6 +50,8 @@ class Evaluation:
     pictures: np.ndarray  # indices of the pictures that occur in a pair, sorted
     validation: VerificationPairs  # positions in `pictures`
     threshold: VerificationPairs
+    retrieved: np.ndarray  # positions in `pictures` of those that are searched for each other
+    retrieved_identities: np.ndarray
     distance: str
     flip: bool
     fixed_threshold: float | None
@@ -71,8 +79,14 @@ class Evaluation:
             threshold = fit_threshold(scores, pairs.same)
         pairs = self.validation
         scores = pair_scores(embeddings, pairs.left, pairs.right, self.distance)
+        retrieval = retrieval_metrics(
+            embeddings[torch.from_numpy(self.retrieved).to(embeddings.device)],
+            torch.from_numpy(self.retrieved_identities),
+            self.distance,
+        )
         return Result(
-            verification_metrics(scores, pairs.same, threshold),
+            {**verification_metrics(scores, pairs.same, threshold), **retrieval},
+            scores,
             threshold,
             fit_calibration(scores, pairs.same),
         )
@@ -87,7 +101,10 @@ def plan_evaluation(
         DataError: the validation people have no two photographs of one person.
     """
     seed = faces.split.seed
-    validation = verification_pairs(faces.indices("validation"), faces.identities, seed=seed)
+    validation = validation_pairs(faces)
+    retrieved = _whole_people(
+        np.unique([validation.left, validation.right]), faces.identities, RETRIEVAL_PICTURES, seed
+    )
     fitted = verification_pairs(
         _few_of_each(training_pictures, faces.identities, seed), faces.identities, seed=seed
     )
@@ -100,11 +117,34 @@ def plan_evaluation(
         pictures=pictures,
         validation=_positions(validation, pictures),
         threshold=_positions(fitted, pictures),
+        retrieved=np.searchsorted(pictures, retrieved),
+        retrieved_identities=faces.identities[retrieved],
         distance=config.loss.distance,
         flip=config.verification.flip,
         fixed_threshold=None if distance_threshold is None else -distance_threshold,
         device=device,
     )
+
+
+def validation_pairs(faces: Faces) -> VerificationPairs:
+    """The pairs by which every trial on these people is judged; raises as `verification_pairs`."""
+    return verification_pairs(faces.indices("validation"), faces.identities, seed=faces.split.seed)
+
+
+def require_measurable(metrics: Iterable[str], faces: Faces) -> None:
+    """Refuse an objective that the validation people cannot show, before anything is trained.
+
+    Raises:
+        DataError: they give too few negative pairs for a false accept rate, or no pairs at all.
+    """
+    negatives = int((~validation_pairs(faces).same).sum())
+    for metric in metrics:
+        far = FARS.get(metric.removeprefix("val/"))
+        if far is not None and far * negatives < 1:
+            raise DataError(
+                f"{metric} needs {round(1 / far)} negative validation pairs or more, but these "
+                f"people give {negatives}; choose another objective or bring more people"
+            )
 
 
 @torch.inference_mode()
@@ -149,6 +189,15 @@ def embedding(model: SiameseNet, normalization: nn.Module, images: Tensor, *, fl
 
 def _chunks(pictures: np.ndarray) -> list[np.ndarray]:
     return np.array_split(pictures, -(-len(pictures) // BATCH))
+
+
+def _whole_people(pictures: np.ndarray, identities: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """About `most` of the pictures: all of a person, or none; people with two or more first."""
+    people, counts = np.unique(identities[pictures], return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(people))
+    order = order[np.argsort(counts[order] < 2, kind="stable")]
+    before = np.cumsum(counts[order]) - counts[order]
+    return pictures[np.isin(identities[pictures], people[order[before < most]])]
 
 
 def _few_of_each(pictures: np.ndarray, identities: np.ndarray, seed: int) -> np.ndarray:

@@ -46,6 +46,7 @@ class Epoch:
     """What one pass over the training pictures gave."""
 
     metrics: Metrics
+    scores: np.ndarray  # (P,) of `training.evaluation.validation_pairs`
     save: Callable[[Path], None]  # writes all that a later run needs to go on from here
 
 
@@ -185,7 +186,7 @@ def epochs(
                 },
             )
 
-        yield Epoch(metrics, save)
+        yield Epoch(metrics, result.scores, save)
 
 
 def train_epoch(

@@ -7,11 +7,8 @@ import numpy as np
 
 from siamtune.errors import InvalidInput
 from siamtune.verification.bootstrap import Interval, identity_intervals
-from siamtune.verification.metrics import eer, roc_auc, tar_at_far, verification_metrics
+from siamtune.verification.metrics import verification_metrics
 from siamtune.verification.thresholds import fit_threshold
-
-FAR = 0.01
-TAR = "tar@far=0.01"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +35,9 @@ class Summary:
     """One protocol's numbers.
 
     Attributes:
-        mean: over folds, of "auc", "f1", "accuracy", "eer" and, with pairs enough, "tar@far=0.01".
+        mean: over folds, of what `fold_metrics` gives in each.
         standard_error: of these means, sd / sqrt(folds); empty with one fold.
-        pooled: "auc", "eer" and "tar@far=0.01" of all pairs together.
+        pooled: of all pairs together, what needs no threshold: "auc", "eer", "tar@far=...".
         intervals: 95 %, over people, of "auc" pooled and of "accuracy" and "f1" at the thresholds.
     """
 
@@ -88,20 +85,15 @@ def ensemble(members: Sequence[Answers]) -> Answers:
 
 
 def fold_metrics(answers: Answers) -> dict[str, float]:
-    """ "auc", "f1", "accuracy", "eer" and, with a hundred negative pairs or more, "tar@far=0.01".
-
-    Raises:
-        InvalidInput: a score is not finite, or all pairs are of one kind.
-    """
-    scores, same = answers.scores, answers.same
-    metrics = verification_metrics(scores, same, answers.threshold)
-    return metrics | _tar(scores, same)
+    """What `verification_metrics` gives, and raises."""
+    return verification_metrics(answers.scores, answers.same, answers.threshold)
 
 
 def summarize(folds: Sequence[Answers]) -> Summary:
     """All folds of a protocol; raises as `fold_metrics`."""
     each = [fold_metrics(answers) for answers in folds]
     names = [name for name in each[0] if all(name in metrics for metrics in each)]
+    thresholded = ("f1", "accuracy")
     values = {name: np.array([metrics[name] for metrics in each]) for name in names}
     scores, same, left, right = (
         np.concatenate([getattr(answers, part) for answers in folds])
@@ -118,16 +110,13 @@ def summarize(folds: Sequence[Answers]) -> Summary:
         }
         if len(folds) > 1
         else {},
-        pooled={"auc": roc_auc(scores, same), "eer": eer(scores, same), **_tar(scores, same)},
+        pooled={
+            name: value
+            for name, value in verification_metrics(scores, same, 0.0).items()
+            if name not in thresholded
+        },
         intervals=_intervals(scores, above, same, left, right),
     )
-
-
-def _tar(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
-    try:
-        return {TAR: tar_at_far(scores, same, FAR)}
-    except InvalidInput:  # so small a rate cannot be told from none
-        return {}
 
 
 def _intervals(

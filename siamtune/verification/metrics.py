@@ -8,6 +8,9 @@ import numpy as np
 from siamtune.errors import InvalidInput
 from siamtune.verification.roc import Cuts, checked, cuts
 
+# False accept rates at which recall is told, where there are negative pairs enough to tell.
+FARS = {"tar@far=0.01": 0.01, "tar@far=0.001": 0.001}
+
 
 def roc_auc(scores: np.ndarray, same: np.ndarray) -> float:
     """The chance that a positive pair scores above a negative one; equal scores count half."""
@@ -47,8 +50,7 @@ def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float) -> float:
     Raises:
         InvalidInput: also when so small a rate cannot be told from none with these negatives.
     """
-    roc = cuts(scores, same)
-    return float(roc.true_accepts[cut_at_far(roc, far)]) / roc.positives
+    return _tar(cuts(scores, same), far)
 
 
 def cut_at_far(roc: Cuts, far: float) -> int:
@@ -70,14 +72,22 @@ def cut_at_far(roc: Cuts, far: float) -> int:
 def verification_metrics(
     scores: np.ndarray, same: np.ndarray, threshold: float
 ) -> dict[str, float]:
-    """The four numbers of an epoch: "auc" and "eer"; "f1" and "accuracy" at the threshold."""
+    """The numbers of an epoch: "auc" and "eer"; "f1" and "accuracy" at the threshold.
+
+    And "tar@far=0.01" and "tar@far=0.001", each where one pair of the negatives is not more.
+    """
     roc = cuts(scores, same)
     return {
         "auc": _auc(roc),
         "f1": f1(scores, same, threshold),
         "accuracy": accuracy(scores, same, threshold),
         "eer": _eer(roc),
+        **{name: _tar(roc, far) for name, far in FARS.items() if far * roc.negatives >= 1},
     }
+
+
+def _tar(roc: Cuts, far: float) -> float:
+    return float(roc.true_accepts[cut_at_far(roc, far)]) / roc.positives
 
 
 def _auc(roc: Cuts) -> float:

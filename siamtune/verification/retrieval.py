@@ -12,7 +12,7 @@ CHUNK_NUMBERS = 1 << 24  # distances held at a time: 64 MiB of float32
 
 @torch.inference_mode()
 def retrieval_metrics(embeddings: Tensor, identities: Tensor, distance: str) -> dict[str, float]:
-    """ "precision_at_1" and "map_at_r" (Musgrave et al. 2020) of `embeddings` (N, D).
+    """ "precision@1" and "map@r" (Musgrave et al. 2020) of `embeddings` (N, D).
 
     Each picture whose person has another one searches all the others, nearest first. For a person
     with R others, MAP@R averages over the first R places the precision up to each place that holds
@@ -39,7 +39,7 @@ def retrieval_metrics(embeddings: Tensor, identities: Tensor, distance: str) -> 
         precision = counted.cumsum(1) / places
         average += float(((precision * counted).sum(1) / others[chunk]).sum())
         first += float(hits[:, 0].sum())
-    return {"precision_at_1": first / len(queries), "map_at_r": average / len(queries)}
+    return {"precision@1": first / len(queries), "map@r": average / len(queries)}
 
 
 def _hits(

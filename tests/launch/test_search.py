@@ -20,6 +20,8 @@ from siamtune.search.records import TrialRecord, best_epoch, read_records
 from siamtune.search.runs import new_run
 from siamtune.search.space import Space, load_space
 from siamtune.training.checkpoint import read_checkpoint
+from siamtune.verification.answers import fold_metrics
+from siamtune.verification.kept import read_answers
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
@@ -111,6 +113,21 @@ def test_every_trial_ends_in_an_honest_state(
 def test_the_defaults_run_first(finished: tuple[SearchResult, Watcher, Space]) -> None:
     result, _, _ = finished
     assert result.records[0].config == {"loss.name": "supcon", "optim.lr": 1e-3}
+
+
+def test_each_trial_leaves_the_answers_of_its_best_epoch(
+    finished: tuple[SearchResult, Watcher, Space],
+) -> None:
+    result, _, _ = finished
+    for number, record in result.records.items():
+        kept = read_answers(result.run.folder, number)
+        best = best_epoch(record, "val/auc", "max")
+        assert kept is not None
+        assert best is not None
+        assert kept.epoch == best["epoch"]
+        told = fold_metrics(kept.answers)
+        assert {name: best[f"val/{name}"] for name in told} == told
+    assert len(list(result.run.folder.glob("pairs-*.npz"))) == 1
 
 
 def test_the_study_tells_the_same_story_as_the_record(

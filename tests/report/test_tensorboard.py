@@ -53,6 +53,7 @@ def metrics(epoch: int, auc: float) -> dict[str, float]:
         "val/f1": auc - 0.1,
         "val/eer": 1 - auc,
         "val/accuracy": auc - 0.05,
+        "val/map@r": auc - 0.1,
         "lr": 1e-3,
         "images_per_s": 1000.0,
         "seconds": 2.0,
@@ -167,6 +168,7 @@ def test_every_trial_is_a_row_with_its_values_its_metrics_and_its_end(ask: Ask) 
             "val/f1": 0.53,
             "val/eer": 0.37,
             "val/accuracy": 0.58,
+            "val/map@r": 0.53,
             "train/loss": 1 / 3,
         }
     )
@@ -186,7 +188,7 @@ def test_a_retried_trial_shows_each_epoch_once(ask: Ask) -> None:
 
 def test_curves_are_drawn_over_epochs(ask: Ask) -> None:
     tags = ask("plugin/scalars/tags")
-    curves = "train/loss val/auc val/f1 val/eer val/accuracy lr images_per_s"
+    curves = "train/loss val/auc val/f1 val/eer val/accuracy val/map@r lr images_per_s"
     assert set(tags["0000"]) == set(curves.split())
     assert "." not in tags  # the root holds the declaration only
 

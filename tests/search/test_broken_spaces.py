@@ -62,7 +62,7 @@ BROKEN: dict[str, tuple[str | bytes, list[tuple[int, str]]]] = {
     "unknown section": (dials(LR) + "objectiv: {}\n", [(4, "did you mean 'objective'?")]),
     "metric": (
         dials(LR, head="objective: {metric: auc}"),
-        [(2, "one of val/auc, val/f1, val/accuracy, val/eer, but got 'auc'; did you mean")],
+        [(2, "one of val/precision@1, val/map@r, but got 'auc'; did you mean")],
     ),
     "test metric": (dials(LR, head="objective: {metric: test/auc}"), [(2, "mean 'val/auc'?")]),
     "mode": (

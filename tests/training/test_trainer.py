@@ -9,10 +9,10 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from siamtune.config import TrialConfig, trial_config
 from siamtune.data.prepare import Faces
-from siamtune.errors import CheckpointError, TrialCollapsed
+from siamtune.errors import CheckpointError, DataError, TrialCollapsed
 from siamtune.models import build_model
 from siamtune.training.checkpoint import read_checkpoint
-from siamtune.training.evaluation import embed
+from siamtune.training.evaluation import embed, plan_evaluation, require_measurable
 from siamtune.training.trainer import Epoch, epochs, train
 from siamtune.verification.pairs import verification_pairs
 
@@ -120,6 +120,35 @@ def test_the_metrics_are_those_of_scikit_learn_on_validation_people(
     accepted = np.array(scores) >= epoch.metrics["threshold"] - 1e-6
     assert epoch.metrics["val/f1"] == pytest.approx(f1_score(pairs.same, accepted))
     assert epoch.metrics["val/accuracy"] == pytest.approx((accepted == pairs.same).mean())
+    assert epoch.scores == pytest.approx(np.array(scores), abs=1e-6)
+    first = average = 0.0
+    asked = np.unique([pairs.left, pairs.right])
+    for query in asked:
+        others = asked[asked != query]
+        order = others[np.argsort(-(embeddings[others] @ embeddings[query]))]
+        hits = tiny_faces.identities[order] == tiny_faces.identities[query]
+        first += hits[0] / len(asked)
+        places = np.flatnonzero(hits[: hits.sum()])
+        average += sum(hits[: k + 1].mean() for k in places) / hits.sum() / len(asked)
+    assert epoch.metrics["val/precision@1"] == pytest.approx(first)
+    assert epoch.metrics["val/map@r"] == pytest.approx(average)
+
+
+def test_who_is_searched_for_is_bounded_by_whole_people(
+    tiny_faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamtune.training.evaluation.RETRIEVAL_PICTURES", 7)
+    plan = plan_evaluation(tiny_faces, tiny_faces.indices("train"), tiny_config(), CPU)
+    _, counts = np.unique(plan.retrieved_identities, return_counts=True)
+    assert list(counts) == [6, 6]  # whoever begins below seven comes whole
+
+
+def test_an_objective_that_the_people_cannot_show_is_refused(tiny_faces: Faces) -> None:
+    require_measurable(["val/auc", "val/map@r"], tiny_faces)
+    with pytest.raises(
+        DataError, match=r"val/tar@far=0.01 needs 100 negative .* people give 60; choose another"
+    ):
+        require_measurable(["val/auc", "val/tar@far=0.01"], tiny_faces)
 
 
 def test_what_is_kept_is_the_average_and_what_goes_on_is_not(

@@ -103,13 +103,20 @@ def test_a_rate_that_is_none_is_refused(far) -> None:
         tar_at_far(*CASES[0], far)
 
 
-def test_an_epoch_has_four_numbers() -> None:
-    scores, same = CASES[0]
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [(198, []), (200, ["tar@far=0.01"]), (2000, ["tar@far=0.01", "tar@far=0.001"])],
+)
+def test_an_epoch_has_its_numbers_as_far_as_the_pairs_can_tell_them(pairs, told) -> None:
+    rng = np.random.default_rng(0)
+    same = np.arange(pairs) < pairs // 2
+    scores = rng.normal(same * 2.0)
     assert verification_metrics(scores, same, 0.3) == {
         "auc": roc_auc(scores, same),
         "f1": f1(scores, same, 0.3),
         "accuracy": accuracy(scores, same, 0.3),
         "eer": eer(scores, same),
+        **{name: tar_at_far(scores, same, float(name.partition("=")[2])) for name in told},
     }
 
 

@@ -24,7 +24,7 @@ def slow_metrics(embeddings: torch.Tensor, identities: torch.Tensor, distance: s
         first.append(hits[0])
         precisions = [sum(hits[: k + 1]) / (k + 1) for k in range(wanted) if hits[k]]
         average.append(sum(precisions) / wanted)
-    return {"precision_at_1": np.mean(first), "map_at_r": np.mean(average)}
+    return {"precision@1": np.mean(first), "map@r": np.mean(average)}
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2", "cosine"])
@@ -37,7 +37,7 @@ def test_retrieval_equals_a_search_by_hand(distance, chunk_numbers, monkeypatch)
     centres = torch.randn(6, 5, generator=generator)
     embeddings = centres[identities] + torch.randn(20, 5, generator=generator)
     expected = slow_metrics(embeddings, identities, distance)
-    assert 0.1 < expected["map_at_r"] < 0.9
+    assert 0.1 < expected["map@r"] < 0.9
     assert retrieval_metrics(embeddings, identities, distance) == pytest.approx(expected)
 
 

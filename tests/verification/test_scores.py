@@ -15,7 +15,7 @@ BY_HAND = {
 @pytest.mark.parametrize("distance", BY_HAND)
 @pytest.mark.parametrize("chunk_numbers", [1, 20, 1 << 24])
 def test_a_score_is_minus_the_distance(distance, chunk_numbers, monkeypatch) -> None:
-    monkeypatch.setattr(scores, "CHUNK_NUMBERS", chunk_numbers)
+    monkeypatch.setattr(scores, "CHUNK_NUMBERS_CPU", chunk_numbers)
     embeddings = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     left, right = np.array([0, 1, 8, 3, 3, 5, 7]), np.array([1, 2, 0, 3, 7, 4, 2])
     vectors = embeddings.double().numpy()
