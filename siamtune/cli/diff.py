@@ -1,37 +1,70 @@
 """`siamtune diff`: two trials side by side."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from siamtune.cli import options
+from siamtune.errors import DataError, InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from siamtune.launch.contest import Contest
     from siamtune.search.history import History
     from siamtune.search.records import TrialRecord
 
 # What is compared besides the objective, as far as both trials measured it.
-METRICS = ("val/auc", "val/f1", "val/accuracy", "val/eer", "train/loss")
+METRICS = (
+    "val/auc", "val/f1", "val/accuracy", "val/eer", "val/tar@far=0.01", "val/map@r", "train/loss",
+)  # fmt: skip
+HARDLY = 0.001  # smaller p values are told as "below"
 
 
 def diff(
     run: options.RunName,
     first: Annotated[int, typer.Argument(metavar="A", help="A trial's number.", min=0)],
     second: Annotated[int, typer.Argument(metavar="B", help="Another's.", min=0)],
+    faces: Annotated[
+        bool, typer.Option(help="Draw the pairs that only one of them judges rightly.")
+    ] = True,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The drawing, an .svg. Default: diff-A-B.svg in the run folder."),
+    ] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
-    """Show which dials of two trials differ, and their best numbers: siamtune diff latest 7 12"""
+    """Compare two trials: dials, numbers, and the pairs they judge differently: diff latest 7 12"""
+    from siamtune.launch.contest import contest, draw_flips
     from siamtune.search.history import read_history
 
+    if to is not None and to.suffix != ".svg":
+        raise UsageError(f"--to must be an .svg file, but got {to}")
     history = read_history(run, output)
     pair = history.trial(first), history.trial(second)
+    notes: list[str] = []
+    found: Contest | None = None
+    picture: Path | None = None
+    try:
+        found = contest(history, *pair)
+    except InvalidInput as error:
+        notes.append(str(error))
+    if found is not None and faces and found.flips:
+        from siamtune.report.progress import progress_bar
+
+        picture = to or history.run.folder / f"diff-{first}-{second}.svg"
+        try:
+            with progress_bar() as progress:
+                draw_flips(history, found, picture, progress)
+        except (DataError, InvalidInput) as error:
+            notes.append(f"the pairs cannot be drawn: {error}")
+            picture = None
     if as_json:
-        print(json.dumps(_document(history, *pair), indent=2))
+        print(json.dumps(_document(history, *pair, found, picture, notes), indent=2))
         return
 
     console = options.table_console()
@@ -42,6 +75,30 @@ def diff(
         console.print("no dial differs")
     console.print()
     console.print(_metric_table(history, *pair))
+    console.print()
+    for line in [*(_contest_lines(history, found) if found else []), *notes]:
+        console.print(line, markup=False)
+    if picture:
+        console.print(f"the pairs that flipped: {picture}", markup=False)
+
+
+def _contest_lines(history: "History", found: "Contest") -> list[str]:
+    from siamtune.report.table import measured_on
+
+    test, gain = found.test, found.auc_gain
+    chance = f"below {HARDLY}" if test.p_value < HARDLY else f"= {test.p_value:.3f}"
+    lines = [
+        f"same {found.pairs:,} pairs, each at its trial's threshold: only A is right on "
+        f"{test.first_only}, only B on {test.second_only}; by chance alone p {chance} "
+        "(McNemar, exact)"
+    ]
+    if gain is not None:
+        tied = "they are tied" if gain.low <= 0 <= gain.high else "more than other people explain"
+        lines.append(
+            f"AUC of B minus A: {found.auc_difference:+.4f}, 95 % over people "
+            f"[{gain.low:+.4f}, {gain.high:+.4f}]: {tied}"
+        )
+    return [*lines, f"measured on {measured_on(history.facts)}"]
 
 
 def _different_dials(
@@ -64,13 +121,21 @@ def _best(history: "History", record: "TrialRecord") -> dict[str, float]:
     }
 
 
-def _document(history: "History", first: "TrialRecord", second: "TrialRecord") -> dict[str, Any]:
+def _document(
+    history: "History",
+    first: "TrialRecord",
+    second: "TrialRecord",
+    found: "Contest | None",
+    picture: Path | None,
+    notes: list[str],
+) -> dict[str, Any]:
     from siamtune.report.table import trial_document
 
     best = _best(history, first), _best(history, second)
     return {
         "schema": "siamtune.diff/1",
         "run": str(history.run.folder),
+        **{key: history.facts.get(key) for key in ("data", "protocol", "split")},
         "trials": [trial_document(r, history.space.objective) for r in (first, second)],
         "dials": {
             name: list(values) for name, values in _different_dials(history, first, second).items()
@@ -80,6 +145,11 @@ def _document(history: "History", first: "TrialRecord", second: "TrialRecord") -
             for name in best[0]
             if name in best[1] and name != "epoch"
         },
+        "pairs": found.pairs if found else None,
+        "mcnemar": asdict(found.test) if found else None,
+        "auc_gain": asdict(found.auc_gain) if found and found.auc_gain else None,
+        "picture": str(picture) if picture else None,
+        "missing": notes,
     }
 
 

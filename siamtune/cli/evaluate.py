@@ -93,7 +93,7 @@ def evaluate(
     Folds are kept one by one: the same command with the same --name goes on where it was stopped,
     and asks with another --scorer without training again.
     """
-    from siamtune.cli.search import data_spec, tell, tell_data
+    from siamtune.cli.search import data_spec, tell, tell_data, tell_leaks
     from siamtune.config import flatten, trial_config
     from siamtune.search.config_file import read_config
     from siamtune.search.shipped import find_config
@@ -128,7 +128,9 @@ def evaluate(
         )
     spec = replace(plain, protocol=protocol)
     with progress_bar() as progress:
-        splits = [fold.split.digest for fold in data_folds(spec, progress)]
+        parts = [fold.split for fold in data_folds(spec, progress)]
+        tell_leaks(spec, parts, progress)
+    splits = [split.digest for split in parts]
     facts: dict[str, Any] = {
         "kind": "evaluate",
         "data": plain.source if made_for or plain.source == "demo" else Path(plain.source).name,

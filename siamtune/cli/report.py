@@ -17,18 +17,49 @@ def report(
         Path | None,
         typer.Option(help="The page to write. Default: report.html in the run folder."),
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            help="Measure pixels, PCA, HOG, LBP and the untrained network on the same pairs; half "
+            "a minute on LFW, once a split."
+        ),
+    ] = True,
+    faces: Annotated[
+        bool, typer.Option(help="Show the faces that the winner takes for the wrong person.")
+    ] = True,
+    train_defaults: Annotated[
+        bool,
+        typer.Option(
+            "--train-defaults",
+            help="Also train siamtune's default and the 2016 seed's, as long as a trial, where no "
+            "trial is that configuration. Kept in the run folder.",
+        ),
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads of that training.", min=1)
+    ] = None,
     output: options.Output = Path("runs"),
 ) -> None:
     """Write what a search found as one page that needs no network: siamtune report latest
 
     Works while the search runs: it shows the run as it stands.
     """
+    from siamtune.cli.search import tell
+    from siamtune.launch.evidence import gather, train_defaults_of
     from siamtune.report.page import report_page
+    from siamtune.report.page_trials import ROWS
+    from siamtune.report.progress import progress_bar
     from siamtune.search.history import read_history
     from siamtune.search.runs import write_text
 
     history = read_history(run, output)
-    page = report_page(history, _environment(history.run.folder), datetime.now(UTC))
+    if train_defaults:
+        train_defaults_of(history, threads, tell)
+    with progress_bar() as progress:
+        evidence = gather(history, ROWS, baselines=baselines, faces=faces, progress=progress)
+    for note in evidence.notes:
+        tell(f"the report lacks: {note}")
+    page = report_page(history, evidence, _environment(history.run.folder), datetime.now(UTC))
     path = to or history.run.folder / "report.html"
     if path.is_dir():
         path = path / "report.html"

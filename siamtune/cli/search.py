@@ -13,11 +13,17 @@ from siamtune.cli import options
 from siamtune.errors import InvalidInput, NoTrialSucceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siamtune.data.decode import Progress
+    from siamtune.data.split import Split
     from siamtune.launch.job import DataSpec
     from siamtune.launch.search import SearchOptions, SearchResult
     from siamtune.search.runs import Run
     from siamtune.search.space import Space
     from siamtune.search.study import Past
+
+UNREADABLE_SHOWN = 3
 
 Concurrent = Annotated[
     int | None, typer.Option(help="Trials at once. Default: as many as fit.", min=1)
@@ -348,6 +354,7 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     first = space.start[0] if space.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
+        tell_leaks(spec, [faces.split], progress)
     require_measurable([space.objective.metric], faces)
     if faces.crop.faces_not_found:
         tell(
@@ -385,6 +392,36 @@ def tell_data(source: str) -> None:
         tell("data: demo, faces drawn by siamtune; for Labeled Faces in the Wild add: --data lfw")
     else:
         tell(f"data: {source}")
+
+
+def tell_leaks(spec: "DataSpec", splits: "Sequence[Split]", progress: "Progress") -> None:
+    """One line on each thing that would make the numbers of these splits mean less.
+
+    Raises:
+        DataError: somebody is in two parts.
+    """
+    from siamtune.data.check import duplicates_of, require_disjoint
+    from siamtune.data.decode import decode
+    from siamtune.launch.worker import data_source
+
+    for split in splits:
+        require_disjoint(split)
+    source = data_source(spec)
+    pictures = decode(source, progress=progress)
+    leaks = [pair for pair in duplicates_of(source, pictures, splits, progress) if pair.leak]
+    if leaks:
+        many = f"{len(leaks)} photographs are" if len(leaks) > 1 else "a photograph is"
+        tell(
+            f"caution: {many} filed under two people who are in different parts, e.g. "
+            f"{leaks[0].first} = {leaks[0].second}; all of them: siamtune data check {spec.source}"
+        )
+    if pictures.unreadable:
+        named = ", ".join(pictures.unreadable[:UNREADABLE_SHOWN])
+        more = len(pictures.unreadable) - UNREADABLE_SHOWN
+        tell(
+            f"caution: {len(pictures.unreadable)} pictures cannot be read and are left out: {named}"
+            + (f" and {more} more" if more > 0 else "")
+        )
 
 
 def tell(line: str) -> None:

@@ -28,6 +28,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show what a trial was, measured and left behind: siamtune show latest 7"""
+    from siamtune.report.table import measured_on
     from siamtune.search.history import read_history
 
     history = read_history(run, output)
@@ -45,11 +46,8 @@ def show(
         console.print(_plain(f"reason: {record.reason}"))
     for reason in record.retries:
         console.print(_plain(f"run again: {reason}"))
-    where = [str(record.facts[key]) for key in ("data", "protocol") if record.facts.get(key)]
-    if record.facts.get("split"):
-        where.append(f"split {record.facts['split']}")
-    if where:
-        console.print(_plain(f"measured on validation people of {', '.join(where)}"))
+    if record.facts:
+        console.print(_plain(f"measured on {measured_on(record.facts)}"))
     console.print()
     console.print(_dials(history, record))
     if record.epochs:

@@ -45,7 +45,7 @@ def train(
 
     Without --config and --space it trains siamtune's defaults.
     """
-    from siamtune.cli.search import data_spec, now, tell, tell_data
+    from siamtune.cli.search import data_spec, now, tell, tell_data, tell_leaks
     from siamtune.config import check_shared_out, flatten, trial_config
     from siamtune.search.config_file import read_config
     from siamtune.search.runs import new_run, write_text
@@ -77,6 +77,7 @@ def train(
         from siamtune.launch.worker import prepare_faces
 
         faces = prepare_faces(spec, chosen.data, progress)
+        tell_leaks(spec, [faces.split], progress)
     run = new_run(output, name, stem)
     facts = {
         "name": run.name,

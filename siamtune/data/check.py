@@ -1,17 +1,24 @@
 """What could spoil a measurement before it begins: pictures that are there twice, or not at all."""
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtune.data.decode import Pictures, Progress, available_threads
+from siamtune.data.cache import cached_file, digest
+from siamtune.data.decode import Pictures, Progress, available_threads, default_cache_folder
 from siamtune.data.sources import Source
 from siamtune.data.split import PARTS, Split
+from siamtune.errors import DataError
 
+# Enters the names of files in the cache: raise it when other pictures would be called alike.
+VERSION = 1
+NAMES_SHOWN = 5
 THUMBNAIL_PX = 32
 # Of 64 bits. The hash only finds whom to compare.
 MOST_BITS_APART = 10
@@ -71,11 +78,56 @@ def check(
     Args:
         splits: of the folds that would be evaluated.
         progress: called with what is done, how many pictures are, and of how many.
+
+    Raises:
+        DataError: somebody is in two parts of a split, or the cache cannot be written.
     """
+    for split in splits:
+        require_disjoint(split)
     identities = source.identities[pictures.positions]
     counts = np.bincount(identities, minlength=len(source.names))
+    duplicates = duplicates_of(source, pictures, splits, progress)
+    return Findings(
+        len(source.names),
+        len(source.pictures),
+        int((counts == 1).sum()),
+        pictures.unreadable,
+        source.ignored,
+        duplicates,
+    )
+
+
+def require_disjoint(split: Split) -> None:
+    """Make sure that nobody is in two parts.
+
+    Raises:
+        DataError: somebody is; the message names them.
+    """
+    parts = [getattr(split, part) for part in PARTS]
+    people, times = np.unique(np.concatenate(parts), return_counts=True)
+    twice = [split.names[person] for person in people[times > 1]]
+    if twice:
+        more = f" and {len(twice) - NAMES_SHOWN} more" if len(twice) > NAMES_SHOWN else ""
+        raise DataError(
+            f"nobody may be in two of {', '.join(PARTS)}, but {', '.join(twice[:NAMES_SHOWN])}"
+            f"{more} are; split anew"
+        )
+
+
+def duplicates_of(
+    source: Source,
+    pictures: Pictures,
+    splits: Sequence[Split],
+    progress: Progress | None = None,
+) -> tuple[Duplicate, ...]:
+    """Pictures that are nearly the same, the likest first; looked for once a data set.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    identities = source.identities[pictures.positions]
     duplicates = []
-    for first, second, likeness in near_duplicates(thumbnails(pictures, progress)):
+    for first, second, likeness in _cached_duplicates(source, pictures, progress):
         people = int(identities[first]), int(identities[second])
         duplicates.append(
             Duplicate(
@@ -86,14 +138,22 @@ def check(
                 any(_part(split, people[0]) != _part(split, people[1]) for split in splits),
             )
         )
-    return Findings(
-        len(source.names),
-        len(source.pictures),
-        int((counts == 1).sum()),
-        pictures.unreadable,
-        source.ignored,
-        tuple(sorted(duplicates, key=lambda pair: -pair.likeness)),
-    )
+    return tuple(sorted(duplicates, key=lambda pair: -pair.likeness))
+
+
+def _cached_duplicates(
+    source: Source, pictures: Pictures, progress: Progress | None
+) -> list[tuple[int, int, float]]:
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(near_duplicates(thumbnails(pictures, progress))))
+
+    def read(path: Path) -> list[tuple[int, int, float]]:
+        return [
+            (int(a), int(b), float(likeness)) for a, b, likeness in json.loads(path.read_text())
+        ]
+
+    name = f"{digest(VERSION, source.fingerprint)}.json"
+    return cached_file(default_cache_folder() / "duplicates" / name, read, write)
 
 
 def thumbnails(pictures: Pictures, progress: Progress | None = None) -> NDArray[np.float32]:

@@ -227,7 +227,7 @@ def _tell_unreadable(unreadable: list[str], count: int) -> None:
     told = f"{len(unreadable)} of {count} pictures cannot be read: {shown}{more}"
     if len(unreadable) * 2 > count:
         raise DataError(f"half of the pictures or more must be readable, but {told}")
-    logger.warning("%s; they are left out", told)
+    logger.info("%s; they are left out", told)
 
 
 def _open(folder: Path) -> Pictures:

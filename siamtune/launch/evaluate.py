@@ -11,7 +11,7 @@ members/trial 7/    of an ensemble: a member's own trials/, folds/ and folds.jso
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,10 @@ FOLDS = "folds.jsonl"
 MODEL = "model.safetensors"
 MEMBERS = "members"
 UNTRAINED = "untrained"
+BASELINE_METHODS = (
+    CHANCE,
+    *(f"{name}/{how}" for name in (*BASELINES, UNTRAINED) for how in BASELINE_SCORERS),
+)
 
 ThresholdPeople = Literal["train", "validation"]
 Key = tuple[int, str, bool, str]  # fold, method, flips averaged, whose threshold
@@ -97,7 +101,7 @@ def evaluate(
         faces = prepare_faces(spec, chosen.data, progress)
         learnt = read_checkpoint(model_file)
         best_epoch = int(learnt.facts["metrics"]["epoch"])
-        for name, answers in _answers(
+        for name, answers in answer(
             missing, questions, chosen, faces, fold, learnt.parts["model"], device
         ):
             line = _keep(run, fold, name, questions, answers, best_epoch)
@@ -211,10 +215,7 @@ def _key(fold: Fold, name: str, questions: Questions) -> Key:
 
 def _methods(questions: Questions) -> list[str]:
     names = list(dict.fromkeys(questions.scorers))
-    if questions.baselines:
-        names += [CHANCE]
-        names += [f"{name}/{how}" for name in (*BASELINES, UNTRAINED) for how in BASELINE_SCORERS]
-    return names
+    return [*names, *BASELINE_METHODS] if questions.baselines else names
 
 
 def _folder(run: Run, fold: Fold) -> Path:
@@ -268,7 +269,7 @@ def _train(
         (folder / name).unlink(missing_ok=True)
 
 
-def _answers(
+def answer(
     names: Sequence[str],
     questions: Questions,
     config: TrialConfig,
@@ -276,7 +277,7 @@ def _answers(
     fold: Fold,
     weights: Mapping[str, torch.Tensor],
     device: torch.device,
-) -> list[tuple[str, Answers]]:
+) -> Iterator[tuple[str, Answers]]:
     """Every method's answers to a fold; embeddings and features are computed once each."""
     threshold_pairs = verification_pairs(
         faces.indices(questions.threshold_from), faces.identities, seed=faces.split.seed
@@ -302,12 +303,11 @@ def _answers(
         )
 
     vectors: dict[str, np.ndarray] = {}
-    found = []
     for name in names:
         features, slash, how = name.rpartition("/")
         if name == CHANCE:
             flat = np.zeros(len(fold.pairs)), np.zeros(len(threshold_pairs))
-            found.append((name, _answered(fold, faces, *flat, threshold_pairs.same)))
+            yield name, _answered(fold, faces, *flat, threshold_pairs.same)
             continue
         if features not in vectors:
             if features in BASELINES:
@@ -316,8 +316,7 @@ def _answers(
                 learnt = None if features == UNTRAINED else weights
                 flip = questions.flip_average and not slash
                 vectors[features] = _embeddings(config, faces, pictures, learnt, flip, device)
-        found.append((name, answers(vectors[features], how)))
-    return found
+        yield name, answers(vectors[features], how)
 
 
 def _answered(

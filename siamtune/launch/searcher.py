@@ -168,7 +168,7 @@ class Driver:
         self._running.clear()
 
     def _reject(self, rejected: Rejected) -> None:
-        self.recorder.started(rejected.number, rejected.suggested)
+        self.recorder.started(rejected.number, rejected.suggested, self.facts)
         self.listen(self.recorder.ended(rejected.number, "invalid", rejected.reason))
 
 

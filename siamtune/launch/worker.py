@@ -11,7 +11,6 @@ import socket
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,14 @@ PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "N
 
 
 @lru_cache(maxsize=1)
-def _source(data: DataSpec) -> Source:
+def _source(name: str, data_home: str | None) -> Source:
     """Listing LFW's files takes a second: once a process, not once a trial."""
-    return open_source(data.source, Path(data.data_home) if data.data_home else None)
+    return open_source(name, Path(data_home) if data_home else None)
+
+
+def data_source(data: DataSpec) -> Source:
+    """The pictures that a trial's data name."""
+    return _source(data.source, data.data_home)
 
 
 def prepare_faces(
@@ -64,7 +68,7 @@ def prepare_faces(
     if data.protocol != "identity-holdout":
         fold = data_folds(data, progress)[data.fold - 1]
     return prepare(
-        _source(replace(data, fold=1)),
+        data_source(data),
         config,
         split_seed=data.split_seed,
         split=fold.split if fold else None,
@@ -77,7 +81,7 @@ def data_folds(
     data: DataSpec, progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[Fold, ...]:
     """All folds of the protocol that a trial's data name."""
-    source = _source(replace(data, fold=1))
+    source = data_source(data)
     return protocol_folds(
         data.protocol,
         collection(source, decode(source, progress=progress)),

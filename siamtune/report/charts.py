@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import NormalDist
 
 from siamtune.report.table import one_line
 
@@ -21,6 +22,7 @@ TICKS = 5  # on an axis of common length
 TICK_PX = 70  # and at least so far apart on a longer one
 LETTER = 6.6  # average width of a letter of a tick, for room beside an axis
 FACTORS = (1, 2, 5, 10)
+RATES = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,33 @@ class NameAxis:
         return [(self.at(name), name) for name in self.names]
 
 
-Axis = NumberAxis | NameAxis
+@dataclass(frozen=True)
+class RateAxis:
+    """Error rates from `low` to `high` by their normal deviates, as DET curves are drawn.
+
+    Rare errors get room, and of two normal distributions the curve is straight (Martin et al.
+    1997).
+    """
+
+    label: str
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Where a rate lies between the ends, 0 to 1; rates beyond lie on the ends."""
+        low, high, place = (
+            NormalDist().inv_cdf(rate)
+            for rate in (self.low, self.high, min(max(value, self.low), self.high))
+        )
+        return (place - low) / (high - low)
+
+    def ticks(self, most: int = TICKS) -> list[tuple[float, str]]:
+        """Common rates within the axis, as percentages."""
+        within = [rate for rate in RATES if self.low <= rate <= self.high]
+        return [(self.at(rate), f"{100 * rate:g}%") for rate in within]
+
+
+Axis = NumberAxis | NameAxis | RateAxis
 
 
 @dataclass(frozen=True)
@@ -73,7 +101,7 @@ class Frame:
     """A drawing with two axes and room for their texts."""
 
     x: Axis
-    y: NumberAxis
+    y: NumberAxis | RateAxis
     width: float = 340
     height: float = 232
     left: float = 54
@@ -150,7 +178,7 @@ def axes(frame: Frame) -> str:
     crowded = any(len(tick) * LETTER > room for _, tick in ticks)
     for at, (share, tick) in enumerate(ticks):
         x = left + share * (right - left)
-        if isinstance(frame.x, NumberAxis):
+        if not isinstance(frame.x, NameAxis):
             parts.append(
                 f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top:g}" y2="{bottom:g}"/>'
             )

@@ -19,6 +19,7 @@ from siamtune.report.table import (
     dial_columns,
     dial_name,
     duration,
+    measured_on,
     metric_columns,
     metric_name,
     one_line,
@@ -248,10 +249,7 @@ def print_final_table(
         console.print(trial_table([best], space, console.width, best=number, star=star(console)))
         console.print()
     console.print(states_text(count_states(records.values())))
-    measured_on = [str(facts[key]) for key in ("data", "protocol") if facts.get(key)]
-    if facts.get("split"):
-        measured_on.append(f"split {facts['split']}")
-    lines = [f"measured on validation people of {', '.join(measured_on)}"]
+    lines = [f"measured on {measured_on(facts)}"]
     if (run.folder / "best.yaml").exists():
         lines.append(f"best configuration: {run.folder / 'best.yaml'}")
     if (run.folder / "best" / "model.safetensors").exists():

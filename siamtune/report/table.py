@@ -90,6 +90,14 @@ def one_line(text: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
+def measured_on(facts: Mapping[str, Any]) -> str:
+    """What a run's numbers are of: `validation people of lfw, identity-holdout, split 5b1e`."""
+    known = [str(facts[key]) for key in ("data", "protocol") if facts.get(key)]
+    if facts.get("split"):
+        known.append(f"split {facts['split']}")
+    return f"validation people of {', '.join(known)}"
+
+
 def duration(seconds: float) -> str:
     """12 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
     total = round(seconds)

@@ -115,15 +115,21 @@ def summarize(folds: Sequence[Answers]) -> Summary:
             for name, value in verification_metrics(scores, same, 0.0).items()
             if name not in thresholded
         },
-        intervals=_intervals(scores, above, same, left, right),
+        intervals=_intervals(len(folds), scores, above, same, left, right),
     )
 
 
 def _intervals(
-    scores: np.ndarray, above: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
+    folds: int,
+    scores: np.ndarray,
+    above: np.ndarray,
+    same: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
 ) -> dict[str, Interval]:
     if len(np.unique(left[same])) < 2:
         return {}
     decided = identity_intervals(above, same, left, right, 0.0)
-    ordered = identity_intervals(scores, same, left, right, 0.0)
+    # One threshold moves all scores alike; several change their order.
+    ordered = decided if folds == 1 else identity_intervals(scores, same, left, right, 0.0)
     return {"auc": ordered["auc"], "accuracy": decided["accuracy"], "f1": decided["f1"]}

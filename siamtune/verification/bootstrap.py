@@ -43,6 +43,31 @@ def identity_intervals(
     Raises:
         InvalidInput: a score is not finite, or fewer than two people have positive pairs.
     """
+    drawn = identity_replicates(
+        scores, same, left, right, threshold, seed=seed, replicates=replicates
+    )
+    # A replicate without any positive pair (of very few people) has no AUC.
+    return {
+        name: Interval(*(float(end) for end in np.nanquantile(values, [0.025, 0.975])))
+        for name, values in drawn.items()
+    }
+
+
+def identity_replicates(
+    scores: np.ndarray,
+    same: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    threshold: float,
+    *,
+    seed: int = 0,
+    replicates: int = 1000,
+) -> dict[str, np.ndarray]:
+    """Each metric of `identity_intervals` (replicates,), NaN without any positive pair.
+
+    Equal seeds draw the same people for other scores of the same pairs, so that their differences
+    are those of paired measurements. Raises as `identity_intervals`.
+    """
     scores, same = checked(scores, same)
     people, numbered = np.unique(np.stack([left, right]), return_inverse=True)
     order = np.argsort(-scores, kind="stable")
@@ -60,12 +85,30 @@ def identity_intervals(
         counts = _draw(len(people), min(size, replicates - start), rng)
         weights = counts[:, left] * np.where(same, 1, counts[:, right])  # (R, P)
         parts.append(_metrics(weights, same, ends, accepted))
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    # A replicate without any positive pair (of very few people) has no AUC.
-    return {
-        name: Interval(*(float(end) for end in np.nanquantile(values, [0.025, 0.975])))
-        for name, values in drawn.items()
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def difference_interval(
+    metric: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    same: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+) -> Interval:
+    """95 % interval of how much a metric of `second` (P,) is above that of `first` (P,).
+
+    The same people are drawn for both: what makes pairs hard for both cancels. Only "auc" is the
+    same at any threshold; scores of other metrics come as their distance from one.
+
+    Raises:
+        InvalidInput: as `identity_intervals`.
+    """
+    drawn = [
+        identity_replicates(scores, same, left, right, 0.0)[metric] for scores in (first, second)
+    ]
+    low, high = np.nanquantile(drawn[1] - drawn[0], [0.025, 0.975])
+    return Interval(float(low), float(high))
 
 
 def _draw(people: int, replicates: int, rng: np.random.Generator) -> np.ndarray:

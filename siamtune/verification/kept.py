@@ -83,6 +83,20 @@ def read_answers(run: Path, trial: int) -> KeptAnswers | None:
     return KeptAnswers(pairs, Answers(scores, pairs.same, *people, threshold), epoch, split)
 
 
+def wrong_pairs(kept: KeptAnswers, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the pairs farthest on the wrong side of the threshold, farthest first.
+
+    Two people called one, then one person called two.
+    """
+    above = kept.answers.scores - kept.answers.threshold
+    strangers = np.flatnonzero(~kept.answers.same & (above >= 0))
+    own = np.flatnonzero(kept.answers.same & (above < 0))
+    return (
+        strangers[np.argsort(-above[strangers], kind="stable")][:most],
+        own[np.argsort(above[own], kind="stable")][:most],
+    )
+
+
 def _pairs_path(run: Path, split: str) -> Path:
     return run / f"pairs-{split}.npz"
 

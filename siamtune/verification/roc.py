@@ -71,3 +71,19 @@ def checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarra
             f"{int(same.sum())} and {int((~same).sum())}"
         )
     return scores, same
+
+
+def thinned(roc: Cuts, points: int = 120) -> list[tuple[float, float]]:
+    """False and true accept rates of the cuts that a drawing needs, rising from (0, 0) to (1, 1).
+
+    Of the cuts with one false accept rate the last matters; of the others about `points` are kept,
+    half of them evenly over the rates and half over their logarithms, where errors are rare.
+    """
+    last = np.flatnonzero(np.append(roc.false_accepts[1:] != roc.false_accepts[:-1], True))
+    far, tar = roc.false_accepts[last] / roc.negatives, roc.true_accepts[last] / roc.positives
+    wanted = np.concatenate(
+        [np.linspace(0, 1, points // 2), np.geomspace(1 / roc.negatives, 1, points // 2)]
+    )
+    kept = np.unique(np.searchsorted(far, wanted * (1 + 1e-12), side="right") - 1)
+    rates = [(float(far[at]), float(tar[at])) for at in kept]
+    return rates if rates[0] == (0.0, 0.0) else [(0.0, 0.0), *rates]

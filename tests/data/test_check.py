@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtune.data.check import check, near_duplicates, perceptual_hashes
+from siamtune.data.check import check, duplicates_of, near_duplicates, perceptual_hashes
 from siamtune.data.decode import decode
 from siamtune.data.sources import open_source
 from siamtune.data.split import Split, split_identities
+from siamtune.errors import DataError
 
 PEOPLE = 8
 
@@ -20,9 +21,10 @@ def picture(seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def album(tmp_path: Path) -> Path:
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight people with two pictures each; one of `p0` lies with `p7` as well, smaller, brighter,
     and compressed anew."""
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
     for person in range(PEOPLE):
         folder = tmp_path / "album" / f"p{person}"
         folder.mkdir(parents=True)
@@ -78,6 +80,27 @@ def test_damaged_files_and_people_with_one_picture_are_told(album: Path, tmp_pat
     assert findings.duplicates == ()
 
 
+def test_duplicates_are_looked_for_once_a_data_set(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(str(album))
+    pictures = decode(source, tmp_path / "cache")
+    before = duplicates_of(source, pictures, [APART])
+    monkeypatch.setattr("siamtune.data.check.near_duplicates", lambda small: [])
+    assert duplicates_of(source, pictures, [APART]) == before
+    assert not duplicates_of(source, pictures, [TOGETHER])[0].leak  # the split is another question
+    (album / "p7" / "more.png").write_bytes((album / "p1" / "0.png").read_bytes())
+    source = open_source(str(album))
+    assert duplicates_of(source, decode(source, tmp_path / "cache"), [APART]) == ()
+
+
+def test_somebody_in_two_parts_is_refused_by_name(album: Path, tmp_path: Path) -> None:
+    source = open_source(str(album))
+    both = split_of([0, 1, 2], [2, 3], [3, 4, 5])
+    with pytest.raises(DataError, match=r"in two of train, validation, test, but p2, p3 are"):
+        check(source, decode(source, tmp_path / "cache"), [both])
+
+
 def test_hashes_leave_out_brightness_and_contrast() -> None:
     small = np.random.default_rng(0).normal(100, 20, (5, 32, 32)).astype(np.float32)
     np.testing.assert_array_equal(perceptual_hashes(small), perceptual_hashes(0.5 * small + 40))
@@ -97,7 +120,10 @@ def test_pairs_far_apart_in_a_long_list_are_found(monkeypatch: pytest.MonkeyPatc
     assert found == [(2, 37), (20, 21)]
 
 
-def test_different_people_of_olivetti_are_no_duplicates(data_home: Path, tmp_path: Path) -> None:
+def test_different_people_of_olivetti_are_no_duplicates(
+    data_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path))
     source = open_source("olivetti", data_home)
     split = split_identities(source.identities, source.names, seed=0)
     findings = check(source, decode(source, tmp_path), [split])

@@ -151,7 +151,7 @@ def test_unreadable_pictures_are_left_out_and_named(
     paths[6].write_bytes(paths[6].read_bytes()[:600])
     paths[8].unlink()
     source = source_of(paths)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         pictures = decode(source, tmp_path / "cache")
     assert pictures.positions.tolist() == [0, 2, 3, 5, 7]
     left_out = "person 0/1.png person 2/4.png person 3/6.png person 4/8.png"

@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
+from siamtune.report.evidence import SIAMTUNE, Evidence
 from siamtune.report.page import report_page
+from siamtune.report.pairs import PairPicture
+from siamtune.report.standing import Standing
 from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimension, IntDimension
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
+from siamtune.verification.bootstrap import Interval
 
 NASTY = '<script>alert("x")</script><img src=http://evil/> & \x1b[31m"quoted" \'too\''
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -106,8 +110,10 @@ def history(*trials: TrialRecord, name: str = "faces", mode: str = "max", **fact
     return History(Run(Path("runs") / name), known | facts, space, {t.number: t for t in trials})
 
 
-def page(*trials: TrialRecord, **facts: Any) -> Page:
-    return Page(report_page(history(*trials, **facts), {"python": NASTY}, WRITTEN))
+def page(*trials: TrialRecord, evidence: Evidence | None = None, **facts: Any) -> Page:
+    return Page(
+        report_page(history(*trials, **facts), evidence or Evidence(), {"python": NASTY}, WRITTEN)
+    )
 
 
 def many(count: int) -> list[TrialRecord]:
@@ -187,7 +193,7 @@ def test_costs_are_the_sums_of_the_epochs() -> None:
 def test_any_run_gives_a_whole_page_that_asks_for_nothing(
     trials: tuple[TrialRecord, ...], mode: str
 ) -> None:
-    html = report_page(history(*trials, name=NASTY, mode=mode, data=NASTY), {}, WRITTEN)
+    html = report_page(history(*trials, name=NASTY, mode=mode, data=NASTY), Evidence(), {}, WRITTEN)
     shown = Page(html)
     assert all(a.startswith("#") and a[1:] in shown.ids for a in shown.addresses)
     assert not shown.handlers
@@ -197,6 +203,65 @@ def test_any_run_gives_a_whole_page_that_asks_for_nothing(
     assert shown.policy.startswith("default-src 'none'")
     assert f"script-src 'sha256-{digest}'" in shown.policy
     assert "nan" not in re.findall(r"[a-z]+", " ".join(re.findall(r' d="([^"]*)"', html)).lower())
+
+
+def standing(auc: float, *, curve: tuple[tuple[float, float], ...] = ()) -> Standing:
+    metrics = {"auc": auc, "accuracy": auc - 0.1, "f1": auc - 0.2, "eer": 1 - auc}
+    intervals = {"auc": Interval(auc - 0.02, auc + 0.01)}
+    return Standing(600, metrics, intervals, curve or ((0.0, 0.0), (0.1, auc), (1.0, 1.0)))
+
+
+PICTURE = PairPicture(b"jpeg", b"jpeg", f"{NASTY} · p1", "score 0.9, threshold 0.5")
+KNOWN = Evidence(
+    {1: standing(0.91567), 0: standing(0.81234)},
+    {SIAMTUNE: (0, standing(0.81234))},
+    {
+        "chance": standing(0.5), "hog/cosine": standing(0.6), "hog/logistic": standing(0.7),
+        "untrained/cosine": standing(0.55),
+    },
+    (PICTURE,), (PICTURE, PICTURE), (NASTY,),
+)  # fmt: skip
+
+
+def test_finalists_stand_beside_the_baselines_with_intervals_and_protocol() -> None:
+    shown = page(*MIXED, evidence=KNOWN)
+    rows = {row[0]: row[1:] for row in shown.rows if row}
+    assert rows["trial 1"] == ["0.9157 [0.896, 0.926]", "0.8157", "0.7157", "0.0843"]
+    assert rows[f"{SIAMTUNE}, trial 0"][0] == "0.8123 [0.792, 0.822]"
+    baselines = [
+        row[0] for row in shown.rows if row and row[0].startswith(("HOG", "unt", "chance"))
+    ]
+    assert baselines == [
+        "HOG, logistic regression", "HOG, cosine", "untrained network, cosine", "chance",
+    ]  # fmt: skip
+    text = shown.sections["comparison"]
+    assert "the same 600 pairs of validation people of demo, identity-holdout, split 5b1e" in text
+    assert "Not among the trials: the 2016 seed's default" in text
+    assert "Missing: <script>" in text
+    html = report_page(history(*MIXED), KNOWN, {}, WRITTEN)
+    # Of HOG the better way to score is drawn; chance is the diagonal.
+    drawn = set(re.findall(r'<path class="line baseline[^>]*><title>([^:]*):', html))
+    assert drawn == {"HOG, logistic regression", "untrained network, cosine"}
+
+
+def test_the_leaderboard_and_the_header_have_the_intervals_that_are_known() -> None:
+    shown = page(*MIXED, evidence=KNOWN)
+    board = [row for row in shown.rows if len(row) > 2 and row[0] in ("1", "2", "3")][:3]
+    assert [row[4] for row in board] == ["0.9157 [0.896, 0.926]", "0.8123 [0.792, 0.822]", "0.9500"]
+    assert (
+        "AUC of the best: trial 1, epoch 3; [0.896, 0.926] over people" in shown.sections["header"]
+    )
+
+
+def test_mistakes_are_shown_as_faces_with_what_was_said_of_them() -> None:
+    shown = page(*MIXED, evidence=KNOWN)
+    text = shown.sections["mistakes"]
+    assert "Two people taken for one" in text
+    assert text.count("score 0.9, threshold 0.5") == 3
+    assert "img-src data:;" in shown.policy
+    pictures = [a for a in shown.addresses if a.startswith("data:")]
+    assert pictures == ["data:image/jpeg;base64,anBlZw=="] * 6
+    assert "mistakes" not in page(*MIXED).sections
 
 
 def test_what_others_wrote_stays_text() -> None:
@@ -210,7 +275,7 @@ def test_what_others_wrote_stays_text() -> None:
 def test_every_mark_belongs_to_a_trial_whose_row_tells_it() -> None:
     shown = page(*MIXED)
     assert set(shown.marks) == {str(t.number) for t in MIXED}
-    html = report_page(history(*MIXED), {}, WRITTEN)
+    html = report_page(history(*MIXED), Evidence(), {}, WRITTEN)
     told = re.findall(r'<tr data-t="(\d+)" data-says="([^"]*)"', html)
     assert len(told) == len(MIXED)
     assert told[1][1].startswith("trial 1 · complete at epoch 3/3 · AUC 0.9157 · F1 0.8157 · lr")
@@ -243,4 +308,4 @@ def test_with_enough_trials_every_part_is_there() -> None:
 def test_a_training_alone_has_a_page_too() -> None:
     space = Space(Objective(), StudySettings(trials=1), {"epochs": 3, "optim.lr": 0.1}, (), ())
     alone = History(Run(Path("runs/alone")), {}, space, {0: MIXED[0]})
-    assert "0.8123" in Page(report_page(alone, {}, WRITTEN)).sections["leaderboard"]
+    assert "0.8123" in Page(report_page(alone, Evidence(), {}, WRITTEN)).sections["leaderboard"]

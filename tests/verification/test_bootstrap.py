@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from siamtune.errors import InvalidInput
-from siamtune.verification.bootstrap import Interval, identity_intervals
+from siamtune.verification.bootstrap import Interval, difference_interval, identity_intervals
 from siamtune.verification.metrics import accuracy, f1, roc_auc
 
 
@@ -118,3 +118,18 @@ def test_a_thousand_replicates_of_ten_thousand_pairs_take_seconds() -> None:
     started = time.process_time()
     identity_intervals(rng.normal(left == right), left == right, left, right, 0.5)
     assert time.process_time() - started < 6
+
+
+def test_a_difference_is_measured_on_the_same_people() -> None:
+    pairs = collection(np.random.default_rng(0), people=20, pictures=3)
+    scores, who = pairs["scores"], {name: pairs[name] for name in ("same", "left", "right")}
+    worse = scores + np.random.default_rng(1).normal(0, 0.3, len(scores))
+    gain = difference_interval("auc", worse, scores, **who)
+    difference = roc_auc(scores, who["same"]) - roc_auc(worse, who["same"])
+    assert gain.low < difference < gain.high
+    # Hard people are hard for both: together they move far less than each alone.
+    alone = identity_intervals(scores, **who, threshold=0.0)["auc"]
+    assert gain.high - gain.low < 0.6 * (alone.high - alone.low)
+    assert difference_interval("auc", scores, scores, **who) == Interval(0.0, 0.0)
+    there, back = gain, difference_interval("auc", scores, worse, **who)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))

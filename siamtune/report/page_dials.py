@@ -1,0 +1,281 @@
+"""The report on dials: which matter, what to widen, and the objective over each of them."""
+
+from collections.abc import Mapping, Sequence
+
+from siamtune.report.charts import (
+    Axis,
+    Cell,
+    Frame,
+    NameAxis,
+    NumberAxis,
+    Strand,
+    axes,
+    dot,
+    drawing,
+    heat_map,
+    padded,
+    parallel,
+)
+from siamtune.report.findings import (
+    LEAST_FOR_BOUNDS,
+    Importance,
+    fields,
+    has,
+    on_bounds,
+    untried,
+    word,
+)
+from siamtune.report.html import (
+    as_text,
+    best_numbers,
+    legend,
+    panel,
+    state_class,
+    table,
+    trial_brief,
+    value_text,
+)
+from siamtune.report.table import (
+    count_states,
+    dial_name,
+    metric_name,
+)
+from siamtune.search.dimensions import ChoiceDimension, Dimension, IntDimension, described
+from siamtune.search.history import History
+from siamtune.search.records import TrialRecord
+
+MOST_COLUMNS = 7  # of the parallel coordinates, beside the objective
+LEAST_SHARE = 0.01  # of importance, to be drawn
+PANELS = 12  # dials that are drawn at once; the others fold away
+# Trials that were stopped after an epoch or two lie far below: where enough are complete, the
+# objective's axis reaches this share of their range below the worst of them.
+BELOW_COMPLETE, LEAST_COMPLETE = 0.5, 8
+JITTER = 0.6  # of the room of a choice; points on one another cannot be counted
+GOLDEN = 0.6180339887
+
+
+def advice_section(history: History) -> str:
+    complete = count_states(history.records.values()).get("complete", 0)
+    if not complete:
+        return "<p>No trial is complete yet: there is nothing to advise.</p>"
+    items = []
+    for bound in on_bounds(history):
+        advice = (
+            f"<b>{as_text(bound.name)}</b>: {bound.trials} of the best {bound.of} complete trials "
+            f"lie at its {bound.end} bound, {value_text(bound.bound)}. "
+        )
+        if bound.wider is None:
+            advice += "There is hardly any room beyond it."
+        else:
+            way = "upwards" if bound.end == "upper" else "downwards"
+            advice += f"Widen it {way}: <code>{as_text(described(bound.wider))}</code>."
+        items.append(f"<li>{advice}</li>")
+    if complete < LEAST_FOR_BOUNDS:
+        widen = (
+            f"<p>Too early to say: {LEAST_FOR_BOUNDS} complete trials or more are needed, "
+            f"and there are {complete}.</p>"
+        )
+    elif items:
+        widen = (
+            "<p class='why'>Where the best trials sit on the edge of a range, better ones may lie "
+            f"beyond it.</p><ul>{''.join(items)}</ul>"
+        )
+    else:
+        widen = "<p>The best complete trials crowd at no bound of a range: nothing to widen.</p>"
+    rows = [
+        f"<tr><td>{as_text(gap.name)}</td>"
+        f'<td class="text">{_codes(gap.values)}</td>'
+        f'<td class="n">{gap.begun or "none"}</td></tr>'
+        for gap in untried(history)
+    ]
+    if not rows:
+        return panel(
+            f"<h3>Ranges</h3>{widen}<h3>Choices</h3><p>Every one was tried to the end.</p>"
+        )
+    gaps = table(["dial", "never tried to the end", "trials that began with it"], rows, [2])
+    return panel(f"<h3>Ranges</h3>{widen}") + panel(
+        "<h3>Gaps</h3><p class='why'>No trial with these values was trained to its last epoch: "
+        "they were judged early, or not at all.</p>" + gaps
+    )
+
+
+def _codes(values: Sequence[str]) -> str:
+    return ", ".join(f"<code>{as_text(value)}</code>" for value in values)
+
+
+def importance_section(history: History, found: Importance) -> str:
+    if not history.space.dimensions:
+        return ""
+    if found.problem:
+        return f"<p>Not known yet: {as_text(found.problem)}.</p>"
+    most = max(found.shares.values()) or 1.0
+    rows = "".join(
+        f'<div class="name">{as_text(name)}</div><div class="track"><span '
+        f'class="{"" if name in found.beyond_chance else "pale"}" '
+        f'style="width:{max(0.5, 100 * share / most):.1f}%"></span></div>'
+        f'<div class="share">{100 * share:.0f}%</div>'
+        for name, share in found.shares.items()
+        if share >= LEAST_SHARE
+    )
+    without = sum(share < LEAST_SHARE for share in found.shares.values())
+    rest = f"<p class='why'>{without} other dials: less than 1% each.</p>" if without else ""
+    return (
+        f"<p class='why'>What sets the best of {found.trials} trials apart from all of them, at "
+        f"their best up to epoch {found.epoch} (which half of the trials reached): Optuna's "
+        "PED-ANOVA, shares of the whole. Pale bars are no longer than shuffled numbers give: with "
+        "so few trials they say nothing.</p>" + panel(f'<div class="shares">{rows}</div>{rest}')
+    )
+
+
+def _dimensions(history: History, found: Importance) -> list[Dimension]:
+    """The searched dials, those that matter first."""
+    place = {name: at for at, name in enumerate(found.shares)}
+    return sorted(history.space.dimensions, key=lambda d: place.get(d.name, len(place)))
+
+
+def _axis(dimension: Dimension, label: str) -> Axis:
+    if isinstance(dimension, ChoiceDimension):
+        return NameAxis(label, tuple(word(value) for value in dimension.choices))
+    return NumberAxis(
+        label, float(dimension.low), float(dimension.high), dimension.log,
+        whole=isinstance(dimension, IntDimension),
+    )  # fmt: skip
+
+
+def slices_section(history: History, found: Importance) -> str:
+    metric, order = history.space.objective.metric, history.ranked
+    if not order or not history.space.dimensions:
+        return ""
+    values = {record.number: best_numbers(history, record)[metric] for record in order}
+    y = _objective_axis(history, values)
+    panels = []
+    for dimension in _dimensions(history, found):
+        active = [record for record in order if has(record, dimension)]
+        if not active:
+            continue
+        log = " (log)" if getattr(dimension, "log", False) else ""
+        frame = Frame(_axis(dimension, dimension.name + log), y)
+        marks = [axes(frame)]
+        for record in reversed(active):  # the best on top
+            look = "best" if record is order[0] else state_class(record.state)
+            up = min(max(values[record.number], y.low), y.high)
+            look += "" if up == values[record.number] else " edge"
+            marks.append(
+                dot(_across(frame, dimension, record), frame.py(up), look, key=str(record.number),
+                    says=trial_brief(history, record), radius=5 if look == "best" else 3.5)
+            )  # fmt: skip
+        says = f"{metric_name(metric)} over {dimension.name}, {len(active)} trials"
+        when = " and ".join(
+            f"{name} {' or '.join(map(word, allowed))}" for name, allowed in dimension.when.items()
+        )
+        note = f"<p class='why'>only with {as_text(when)}</p>" if when else ""
+        panels.append(panel(drawing(frame.width, frame.height, marks, says) + note))
+    out = sum(not y.low <= value <= y.high for value in values.values())
+    clipped = f" {out} points beyond the axis lie on its edge." if out else ""
+    rest = len(panels) - PANELS
+    folded = (
+        f"<details><summary>Show {rest} more dials</summary>"
+        f'<div class="grid2">{"".join(panels[PANELS:])}</div></details>'
+        if rest > 0
+        else ""
+    )
+    return (
+        "<p class='why'>The best epoch of each trial over each dial, dials that matter first. "
+        f"Hollow points were stopped early and might have risen.{clipped} Touch a point to see "
+        "the trial everywhere.</p>"
+        f'{legend(history, "dot")}<div class="grid2">{"".join(panels[:PANELS])}</div>{folded}'
+    )
+
+
+def _objective_axis(history: History, values: Mapping[int, float]) -> NumberAxis:
+    objective = history.space.objective
+    ends = [v for number, v in values.items() if history.records[number].state == "complete"]
+    low, high = padded(list(values.values()), 0.06)
+    if len(ends) >= LEAST_COMPLETE:
+        room = BELOW_COMPLETE * (max(ends) - min(ends))
+        if objective.mode == "max":
+            low = max(low, min(ends) - room)
+        else:
+            high = min(high, max(ends) + room)
+    return NumberAxis(metric_name(objective.metric), low, high)
+
+
+def _across(frame: Frame, dimension: Dimension, record: TrialRecord) -> float:
+    value = record.config[dimension.name]
+    if not isinstance(dimension, ChoiceDimension):
+        return frame.px(value)
+    room = (frame.width - frame.left - frame.right) / len(dimension.choices)
+    aside = (record.number * GOLDEN) % 1 - 0.5
+    return frame.px(word(value)) + JITTER * room * aside
+
+
+def fields_section(history: History) -> str:
+    found = fields(history, "data.normalization", "data.crop_factor")
+    if found is None:
+        return ""
+    metric = history.space.objective.metric
+    measured = {record.number: best_numbers(history, record)[metric] for record in history.ranked}
+    scale = _objective_axis(history, measured)
+    name = metric_name(metric)
+
+    def strength(value: float) -> float:
+        share = min(max(scale.at(value), 0.0), 1.0)
+        return share if history.space.objective.mode == "max" else 1 - share
+
+    cells = {
+        (row, column): Cell(
+            strength(value), f"{value:.3f}", f"of {trials}",
+            f"{found.rows[row]}, crop factor {found.columns[column]}: best {name} {value:.4f} "
+            f"of {trials} trials",
+        )
+        for (row, column), (value, trials) in found.best.items()
+    }  # fmt: skip
+    chart = heat_map(
+        found.rows, found.columns, cells,
+        labels=("normalization", "crop factor"),
+        says=f"best {name} by normalization and crop factor",
+    )  # fmt: skip
+    return (
+        f"<p class='why'>The best {as_text(name)} in each field, and of how many trials; a best of "
+        "many is higher by luck alone. Dashed fields were never measured.</p>"
+        + panel(f'<div class="wide">{chart}</div>')
+    )
+
+
+def parallel_section(history: History, found: Importance) -> str:
+    order, metric = history.ranked, history.space.objective.metric
+    shared = [
+        d
+        for d in _dimensions(history, found)
+        if all(has(record, d) for record in order)
+        and (isinstance(d, ChoiceDimension) or d.low < d.high)
+    ][:MOST_COLUMNS]
+    if len(order) < 2 or not shared:
+        return ""
+    values = [best_numbers(history, record)[metric] for record in order]
+    columns: list[Axis] = [_axis(d, dial_name(d.name)) for d in shared]
+    goal = NumberAxis(metric_name(metric), min(values), max(values))
+    strands = []
+    for record, value in reversed(list(zip(order, values, strict=True))):
+        shares = [
+            axis.at(word(record.config[d.name]))
+            if isinstance(axis, NameAxis)
+            else axis.at(record.config[d.name])
+            for d, axis in zip(shared, columns, strict=True)
+        ]
+        faint = "" if record.state == "complete" else " faint"
+        look = "best" if record is order[0] else state_class(record.state) + faint
+        says = trial_brief(history, record)
+        strands.append(Strand((*shares, goal.at(value)), look, says, str(record.number)))
+    says = f"parallel coordinates of {len(strands)} trials over {len(columns)} dials"
+    left_out = len(history.space.dimensions) - len(shared)
+    rest = f" Left out: {left_out} dials that matter less or that only some trials have." * bool(
+        left_out
+    )
+    return (
+        f"<p class='why'>Each line is a trial; the last axis is the objective.{rest}</p>"
+        + panel(
+            legend(history, "strand")
+            + f'<div class="wide">{parallel([*columns, goal], strands, says)}</div>'
+        )
+    )

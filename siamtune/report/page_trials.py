@@ -1,0 +1,162 @@
+"""The report on trials: who is best, how they learnt, what failed."""
+
+from html import escape
+
+from siamtune.report.charts import (
+    Frame,
+    NumberAxis,
+    axes,
+    dot,
+    drawing,
+    line,
+    padded,
+)
+from siamtune.report.evidence import Evidence
+from siamtune.report.findings import failures
+from siamtune.report.html import (
+    as_text,
+    legend,
+    panel,
+    state_class,
+    state_mark,
+    table,
+    trial_brief,
+    trial_cells,
+    trial_line,
+    where,
+)
+from siamtune.report.table import (
+    dial_columns,
+    dial_name,
+    epoch_text,
+    metric_columns,
+    metric_name,
+    total_epochs,
+)
+from siamtune.search.history import History
+
+ROWS = 15  # of the leaderboard; the table of all trials stands below it
+SYMBOLS_TOLD = 12  # trials that are named behind a reason
+
+
+def leaderboard_section(history: History, evidence: Evidence) -> str:
+    """The best trials, with intervals where their answers were kept."""
+    order, space = history.ranked, history.space
+    if not order:
+        problem = "No trial has ended yet."
+        if history.records and all(r.state != "running" for r in history.records.values()):
+            problem = "No trial got as far as a measurement; why is told below."
+        return f"<p>{problem}</p>"
+    metrics, dials = metric_columns(space.objective), dial_columns(space.dimensions)
+    rows = []
+    for place, record in enumerate(order[:ROWS], start=1):
+        known = evidence.trials.get(record.number)
+        numbers, values = trial_cells(
+            history, record, metrics, dials, known.intervals if known else None
+        )
+        rows.append(
+            f'<tr data-t="{record.number}"{" class=best" if place == 1 else ""}>'
+            f'<td class="n">{place}</td><td class="n">{record.number}</td>'
+            f"<td>{state_mark(record.state)}</td>"
+            f'<td class="n">{epoch_text(record, space)}</td>{numbers}{values}</tr>'
+        )
+    headings = ["", "trial", "state", "epoch", *map(metric_name, metrics), *map(dial_name, dials)]
+    more = len(order) - ROWS
+    below = f"; <a href='#trials'>{more} more stand below</a>" if more > 0 else ""
+    return (
+        f"<p class='why'>Each trial with the numbers of its best epoch, of {where(history)}. "
+        f"{'[low, high]: 95 % over people. ' if evidence.trials else ''}Complete trials come "
+        f"before those that were stopped early, which were measured on less training{below}.</p>"
+        + panel(table(headings, rows, [0, 1, *range(3, 4 + len(metrics))]))
+    )
+
+
+def curves_section(history: History) -> str:
+    """The objective over the epochs of every trial."""
+    metric = history.space.objective.metric
+    curves = {
+        record.number: [(e["epoch"], e[metric]) for e in record.epochs if metric in e]
+        for record in history.records.values()
+    }
+    values = [value for curve in curves.values() for _, value in curve]
+    if not values:
+        return ""
+    winner = history.winner
+    last = max(epoch for curve in curves.values() for epoch, _ in curve)
+    first = 1.0 if last > 1 else 0.0
+    x = NumberAxis("epoch", first, max(last, total_epochs(history.space)), whole=True)
+    y = NumberAxis(metric_name(metric), *padded(values))
+    frames = {
+        "only-wide": Frame(x, y, width=1050, height=400, left=60),
+        "only-narrow": Frame(x, y, width=340, height=300),
+    }
+    # The best is drawn last, on top of all.
+    order = sorted(curves, key=lambda number: winner is not None and number == winner.number)
+    drawings = []
+    for classes, frame in frames.items():
+        marks = [axes(frame)]
+        for number in order:
+            record = history.records[number]
+            if not curves[number]:
+                continue
+            points = [(frame.px(epoch), frame.py(value)) for epoch, value in curves[number]]
+            best = winner is not None and number == winner.number
+            look = "best" if best else state_class(record.state)
+            says, key = trial_brief(history, record), str(number)
+            marks.append(line(points, look, says=says, key=key))
+            if record.epoch < x.high or best or len(points) == 1:
+                marks.append(dot(*points[-1], look, radius=3, says=says, key=key))
+        says = f"{metric_name(metric)} over epochs of {len(curves)} trials"
+        drawings.append(drawing(frame.width, frame.height, marks, says, f"chart {classes}"))
+    return (
+        f"<p class='why'>After every epoch, of {where(history)}. A line that ends in a point "
+        "before the last epoch was stopped, failed, or still runs.</p>"
+        + panel(legend(history, "line") + "".join(drawings))
+    )
+
+
+def failures_section(history: History) -> str:
+    """Trials that ended without being of use, by their reason."""
+    found = failures(history.records.values())
+    if not found:
+        return ""
+    rows = []
+    for failure in found:
+        named = ", ".join(map(str, failure.trials[:SYMBOLS_TOLD]))
+        more = len(failure.trials) - SYMBOLS_TOLD
+        rows.append(
+            f'<tr><td>{state_mark(failure.state)}</td><td class="n">{len(failure.trials)}</td>'
+            f'<td class="text">{as_text(failure.reason) or "no reason was recorded"}</td>'
+            f'<td class="text">{named}{f" and {more} more" if more > 0 else ""}</td></tr>'
+        )
+    name = as_text(history.run.folder)
+    return (
+        f"<p class='why'>Tracebacks lie in <code>{name}/trials/</code>; one trial: "
+        f"<code>siamtune show {name} {found[0].trials[0]}</code></p>"
+        + panel(table(["state", "times", "reason", "trials"], rows, numeric=[1]))
+    )
+
+
+def all_trials_section(history: History) -> str:
+    """Every trial with every dial, in the order of their numbers, folded away."""
+    if not history.records:
+        return ""
+    space = history.space
+    metrics = metric_columns(space.objective)
+    dials = [dimension.name for dimension in space.dimensions]
+    rows = []
+    for record in sorted(history.records.values(), key=lambda record: record.number):
+        numbers, values = trial_cells(history, record, metrics, dials)
+        rows.append(
+            f'<tr data-t="{record.number}" data-says="{escape(trial_line(history, record))}">'
+            f'<td class="n">{record.number}</td><td>{state_mark(record.state)}</td>'
+            f'<td class="n">{epoch_text(record, space)}</td>{numbers}'
+            f'<td class="n">{record.training_s:.0f}</td>{values}'
+            f'<td class="text">{as_text(record.reason or "")}</td></tr>'
+        )
+    headings = ["trial", "state", "epoch", *map(metric_name, metrics), "seconds", *dials, "reason"]
+    numeric = [0, 2, *range(3, 4 + len(metrics))]
+    return (
+        f"<details><summary>Show all {len(rows)} trials</summary>"
+        f"{panel(table(headings, rows, numeric))}</details>"
+    )
