@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from siamtune.launch.evaluate import Method, ThresholdPeople
     from siamtune.search.runs import Run
 
-METRICS = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1", "eer": "EER", "tar@far=0.01": "TAR@1%"}
+METRICS = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "eer": "EER",
+    "tar@far=0.01": "TAR@1%",
+    "tar@far=0.001": "TAR@0.1%",
+}
 
 
 def evaluate(
@@ -71,6 +78,13 @@ def evaluate(
         bool,
         typer.Option(help="Also pixels, PCA, HOG, LBP and the untrained network, same pairs."),
     ] = False,
+    defaults: Annotated[
+        bool,
+        typer.Option(
+            help="Also siamtune's default and the 2016 seed's, as many epochs: three trainings a "
+            "fold instead of one."
+        ),
+    ] = False,
     threshold_from: Annotated[
         str, typer.Option(help="Whose pairs give the threshold: train or validation people.")
     ] = "train",
@@ -115,7 +129,9 @@ def evaluate(
 
     from siamtune.launch.evaluate import Questions, evaluate_ensemble
     from siamtune.launch.evaluate import evaluate as evaluate_folds
+    from siamtune.launch.evidence import default_run
     from siamtune.launch.worker import data_folds
+    from siamtune.report.evidence import default_configs
     from siamtune.report.progress import progress_bar
     from siamtune.verification.scorers import SCORERS
 
@@ -161,6 +177,18 @@ def evaluate(
         methods = evaluate_folds(
             run, facts["config"], spec, asked(chosen), threads=threads, tell=tell
         )
+    if defaults:
+        longest = max(each.epochs for each in members.values() or [chosen])
+        for name_of_default, dials in default_configs().items():
+            beside = default_run(run, name_of_default)
+            beside.folder.mkdir(parents=True, exist_ok=True)
+            dials = {**dials, "epochs": longest}
+            plainly = Questions(
+                (str(dials["loss.distance"]),), threshold_from=asked(chosen).threshold_from
+            )
+            tell(f"{name_of_default}, {longest} epochs")
+            (method,) = evaluate_folds(beside, dials, spec, plainly, threads=threads, tell=tell)
+            methods.append(replace(method, name=name_of_default))
     if as_json:
         print(json.dumps(_document(run, facts, flipped, methods), indent=2))
     else:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from siamtune.config import DEFAULTS
 from siamtune.launch.cluster import (
     TrialResources,
     connect,
@@ -53,7 +54,8 @@ def train_alone(
         threads=threads or len(os.sched_getaffinity(0)),
     )
     recorder = Recorder(run.trials_path)
-    recorder.started(0, {}, {key: facts[key] for key in ("data", "protocol", "split")})
+    unlike = {name: value for name, value in config.items() if value != DEFAULTS[name]}
+    recorder.started(0, unlike, {key: facts[key] for key in ("data", "protocol", "split")})
     tell("  ".join(f"{column.rpartition('/')[2]:>8}" for column in COLUMNS))
     with _results(job, resources or TrialResources(), address) as results:
         for result in results:

@@ -39,7 +39,7 @@ class Evidence:
 def default_configs() -> dict[str, dict[str, object]]:
     """The two configurations that every search should beat, complete."""
     seed = load_space("seed2016")
-    return {SIAMTUNE: dict(DEFAULTS), SEED: complete(seed, seed.start[0])}
+    return {SIAMTUNE: dict(DEFAULTS), SEED: {**DEFAULTS, **complete(seed, seed.start[0])}}
 
 
 def default_trials(history: History) -> dict[str, int]:

@@ -269,9 +269,8 @@ def parallel_section(history: History, found: Importance) -> str:
         strands.append(Strand((*shares, goal.at(value)), look, says, str(record.number)))
     says = f"parallel coordinates of {len(strands)} trials over {len(columns)} dials"
     left_out = len(history.space.dimensions) - len(shared)
-    rest = f" Left out: {left_out} dials that matter less or that only some trials have." * bool(
-        left_out
-    )
+    dials = "dial that matters" if left_out == 1 else "dials that matter"
+    rest = f" Left out: {left_out} {dials} less or that only some trials have." if left_out else ""
     return (
         f"<p class='why'>Each line is a trial; the last axis is the objective.{rest}</p>"
         + panel(

@@ -164,7 +164,11 @@ def _det(drawn: Sequence[_Drawn]) -> str:
     frame = Frame(x, y, width=480, height=400)
     marks = [axes(frame)]
     for each in reversed(drawn):
-        within = [(far, 1 - tar) for far, tar in each.standing.curve if far >= least / 2]
+        within = [
+            (far, 1 - tar)
+            for far, tar in each.standing.curve
+            if least <= far <= MOST_RATE and least <= 1 - tar <= MOST_RATE
+        ]
         marks.append(_curve(frame, each, within))
     return drawing(frame.width, frame.height, marks, f"DET curves of {_names(drawn)}")
 

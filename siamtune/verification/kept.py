@@ -8,6 +8,7 @@ no checkpoint, which only the best trials keep.
 """
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -17,6 +18,8 @@ import numpy as np
 from siamtune.errors import InvalidInput
 from siamtune.verification.answers import Answers
 from siamtune.verification.pairs import VerificationPairs
+
+MOST_OF_A_PERSON = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +89,27 @@ def read_answers(run: Path, trial: int) -> KeptAnswers | None:
 def wrong_pairs(kept: KeptAnswers, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the pairs farthest on the wrong side of the threshold, farthest first.
 
-    Two people called one, then one person called two.
+    Two people called one, then one person called two. Nobody is shown more than twice: one person
+    who is hard to recognise would fill all places.
     """
     above = kept.answers.scores - kept.answers.threshold
     strangers = np.flatnonzero(~kept.answers.same & (above >= 0))
     own = np.flatnonzero(kept.answers.same & (above < 0))
     return (
-        strangers[np.argsort(-above[strangers], kind="stable")][:most],
-        own[np.argsort(above[own], kind="stable")][:most],
+        _varied(kept, strangers[np.argsort(-above[strangers], kind="stable")], most),
+        _varied(kept, own[np.argsort(above[own], kind="stable")], most),
     )
+
+
+def _varied(kept: KeptAnswers, order: np.ndarray, most: int) -> np.ndarray:
+    shown: Counter[int] = Counter()
+    chosen: list[int] = []
+    for at in order:
+        people = {int(kept.answers.left[at]), int(kept.answers.right[at])}
+        if len(chosen) < most and all(shown[person] < MOST_OF_A_PERSON for person in people):
+            chosen.append(int(at))
+            shown.update(people)
+    return np.array(chosen, np.int64)
 
 
 def _pairs_path(run: Path, split: str) -> Path:

@@ -26,6 +26,8 @@ DIALS = {
     "batch.images": 16,
     "epochs": 2,
 }
+# What `--defaults` trains here is no larger.
+SMALL = {"siamtune's default": DEFAULTS | DIALS, "the 2016 seed's default": DEFAULTS | DIALS}
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +140,12 @@ def test_an_ensemble_of_a_searchs_best_trials_answers_the_protocols_pairs(
 
 
 def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
-    pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pattern_people: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("siamtune.report.evidence.default_configs", lambda: SMALL)
     dials = [f"{name}={value}" for name, value in DIALS.items()]
     given = {"data": str(pattern_people), "threads": 1, "name": "run", "output": tmp_path}
     evaluate_command(set_=dials, as_json=True, **given)  # type: ignore[arg-type]
@@ -148,8 +154,11 @@ def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
     assert document["protocol"] == "identity-holdout"
     (method,) = document["methods"]
     assert method["each"][0]["split"] == document["splits"][0]
-    evaluate_command(set_=dials, scorer=["logistic"], **given)  # type: ignore[arg-type]
+    evaluate_command(set_=dials, scorer=["logistic"], defaults=True, **given)  # type: ignore[arg-type]
     printed = capsys.readouterr().out
+    rows = {line[:24].strip(): line for line in printed.splitlines()}
+    assert "[" in rows["siamtune's default"]  # an interval over people
+    assert "[" in rows["the 2016 seed's default"]
     assert f"identity-holdout, split {document['splits'][0]}, " in printed
     assert "logistic" in printed
     with pytest.raises(UsageError, match="config changed"):

@@ -9,6 +9,7 @@ from siamtune.report.charts import (
     Frame,
     NameAxis,
     NumberAxis,
+    RateAxis,
     Strand,
     axes,
     dot,
@@ -121,3 +122,11 @@ def test_numbers_are_short_and_long_words_end_in_an_ellipsis() -> None:
     ]  # fmt: skip
     assert shortened("multisimilarity", 9) == "multisim…"
     assert shortened("relu", 4) == "relu"
+
+
+def test_rates_lie_by_their_normal_deviates() -> None:
+    axis = RateAxis("false accepts", 0.02275, 0.97725)  # two standard deviations to either side
+    assert [axis.at(rate) for rate in (0.02275, 0.5, 0.97725)] == pytest.approx([0, 0.5, 1])
+    assert axis.at(0.158655) == pytest.approx(0.25, abs=1e-4)  # one of them
+    assert (axis.at(0.0), axis.at(1.0)) == (0.0, 1.0)
+    assert [text for _, text in axis.ticks()] == ["5%", "20%", "50%", "80%"]

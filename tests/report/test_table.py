@@ -11,6 +11,7 @@ from siamtune.report.table import (
     dial_name,
     duration,
     metric_columns,
+    metric_name,
     one_line,
     result_document,
     shown,
@@ -173,3 +174,14 @@ def test_the_result_is_one_document_with_the_winner_complete(tmp_path: Path) -> 
 def test_a_search_without_a_winner_is_a_document_too(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert result_document(Run(tmp_path), {}, space_of())["winner"] is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("val/auc", "AUC"), ("val/accuracy", "accuracy"), ("val/tar@far=0.01", "TAR@1%"),
+        ("val/tar@far=0.001", "TAR@0.1%"), ("val/precision@1", "P@1"), ("val/map@r", "MAP@R"),
+    ],
+)  # fmt: skip
+def test_a_metric_has_a_short_heading(metric: str, name: str) -> None:
+    assert metric_name(metric) == name

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from siamtune.errors import InvalidInput
-from siamtune.verification.kept import keep_answers, read_answers
+from siamtune.verification.answers import Answers
+from siamtune.verification.kept import KeptAnswers, keep_answers, read_answers, wrong_pairs
 from siamtune.verification.pairs import VerificationPairs
 
 PAIRS = VerificationPairs(np.array([0, 2]), np.array([1, 3]), np.array([True, False]))
@@ -38,3 +39,16 @@ def test_what_is_damaged_is_named(tmp_path: Path, damaged: str, content: bytes |
         path.write_bytes(content)
     with pytest.raises(InvalidInput, match=r"\.npz: must hold"):
         read_answers(tmp_path, 3)
+
+
+def test_the_worst_mistakes_come_first_and_nobody_fills_all_places() -> None:
+    same = np.array([False] * 5 + [True] * 4)
+    left = np.array([1, 1, 1, 2, 4, 6, 6, 6, 7])
+    right = np.where(same, left, [2, 3, 4, 3, 5, 0, 0, 0, 0])
+    scores = np.array([0.9, 0.8, 0.95, 0.6, 0.4, 0.1, 0.2, 0.3, 0.6])
+    pairs = VerificationPairs(left, right, same)
+    kept = KeptAnswers(pairs, Answers(scores, same, left, right, 0.5), 1, "5b1e")
+    strangers, own = wrong_pairs(kept, 8)
+    assert list(strangers) == [2, 0, 3]  # the pair (1, 3) would show 1 a third time
+    assert list(own) == [5, 6]
+    assert list(wrong_pairs(kept, 1)[0]) == [2]
