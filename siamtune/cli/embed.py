@@ -24,7 +24,7 @@ def embed(
     """Embed all pictures of a folder: siamtune embed photos -o embeddings.npz
 
     The file holds `names` (N,), paths in the folder, `embeddings` (N, D) float32, the `distance`
-    that compares them and the `threshold` of minus that distance.
+    that compares them (or the scorer) and the `threshold` of minus that distance (or of its score).
     """
     if to.suffix != ".npz":
         raise UsageError(f"-o must name an .npz file, but got {to}")
@@ -49,7 +49,7 @@ def embed(
             unfinished,
             names=np.array(names, np.str_),
             embeddings=embeddings,
-            distance=np.array(verifier.distance),
+            distance=np.array(verifier.scorer_name),
             threshold=np.array(verifier.threshold),
         )
         unfinished.replace(to)

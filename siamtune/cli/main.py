@@ -20,6 +20,7 @@ from siamtune.cli import (
     ls,
     predict,
     report,
+    rescore,
     search,
     show,
     spaces,
@@ -54,6 +55,7 @@ app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("report")(report.report)
 app.command("stop")(stop.stop)
+app.command("rescore")(rescore.rescore)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)

@@ -134,7 +134,7 @@ def _threshold(document: Mapping[str, Any]) -> str:
     threshold, calibration = document["threshold"], document["calibration"]
     text = (
         f"Two pictures are called the same person from a score of {threshold['score']:.6g} on; the "
-        f"score is minus the distance. The threshold comes from: {threshold['from']}."
+        f"score is {_score(document)}. The threshold comes from: {threshold['from']}."
     )
     far = document["validation"].get("far")
     if far:
@@ -148,6 +148,12 @@ def _threshold(document: Mapping[str, Any]) -> str:
         f"{calibration['intercept']:.6g}))), fitted on {calibration['from']}. Where fewer pairs "
         "are of one person it is too high; the threshold need not lie at one half."
     )
+
+
+def _score(document: Mapping[str, Any]) -> str:
+    if document["scorer"] == document["distance"]:
+        return "minus the distance"
+    return f"what `{document['scorer']}`, fitted on training people, says of two embeddings"
 
 
 def _limits(document: Mapping[str, Any]) -> str:

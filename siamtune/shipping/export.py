@@ -106,7 +106,7 @@ def export_model(
         threshold = document["threshold"]["score"]
         write_checkpoint(
             unfinished / MODEL,
-            {name: checkpoint.parts.get(name, {}) for name in ("model", "normalization")},
+            {name: checkpoint.parts.get(name, {}) for name in ("model", "normalization", "scorer")},
             {**facts, "threshold": threshold, "exported": document},
         )
         comment = f"trial {origin['trial']} of {origin['run']}"
@@ -140,6 +140,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
         "loss": config.loss.name,
         "embedding_size": verifier.embedding_size,
         "distance": verifier.distance,
+        "scorer": verifier.scorer_name,
         "normalization": config.data.normalization,
         "crop": asdict(verifier.recipe),
         "flip": verifier.flip,

@@ -14,11 +14,13 @@ from torch import nn
 from siamtune.config import TrialConfig, trial_config
 from siamtune.data.normalization import restore_normalization
 from siamtune.data.recipe import Recipe, cut_faces, read_pictures
-from siamtune.errors import CheckpointError, ConfigError, DataError
+from siamtune.errors import CheckpointError, DataError, SiamtuneError
 from siamtune.models import SiameseNet, build_model
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.evaluation import embed
 from siamtune.verification.calibration import Calibration
+from siamtune.verification.scorers import Scorer, restore_scorer
+from siamtune.verification.scorers import score_pairs as scores_by
 from siamtune.verification.scores import pair_scores
 
 Picture = str | Path | NDArray[np.uint8]
@@ -36,7 +38,8 @@ class Verdict:
 
     Attributes:
         same: whether the score reaches the threshold.
-        score: minus the distance of the two embeddings; large when the pictures look alike.
+        score: large when the pictures look alike: minus the distance of the two embeddings, or
+            what a fitted scorer says.
         probability: that it is one person, where half of all pairs are; in [0, 1].
         threshold: of the score.
     """
@@ -56,6 +59,7 @@ class Verifier:
         path: the file that it was read from.
         facts: what that file says of data, protocol and training.
         landmarks: the file of dlib's 68-point predictor, which the crop style `trees` needs.
+        scorer: scores in place of the distance, if `siamtune rescore` chose one.
     """
 
     model: SiameseNet
@@ -70,6 +74,12 @@ class Verifier:
     facts: Mapping[str, Any]
     device: torch.device
     landmarks: Path | None = None
+    scorer: Scorer | None = None
+
+    @property
+    def scorer_name(self) -> str:
+        """What compares two embeddings: a distance, or a name of `SCORERS`."""
+        return str(self.facts.get("scorer", self.distance))
 
     @property
     def title(self) -> str:
@@ -133,7 +143,7 @@ class Verifier:
         return embeddings.cpu().numpy()
 
     def score(self, image_a: Picture, image_b: Picture) -> float:
-        """Minus the distance of two pictures' embeddings; raises as `embed`."""
+        """How alike two pictures' embeddings are; raises as `embed`."""
         embeddings = self.embed([image_a, image_b])
         return float(self.scores(embeddings, np.array([0]), np.array([1]))[0])
 
@@ -141,6 +151,8 @@ class Verifier:
         self, embeddings: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Scores `(P,)` of pairs of rows of `embeddings` `(N, D)`."""
+        if self.scorer is not None:
+            return scores_by(self.scorer, embeddings, left, right)
         return pair_scores(torch.from_numpy(embeddings), left, right, self.distance)
 
     def verify(self, image_a: Picture, image_b: Picture) -> Verdict:
@@ -240,7 +252,13 @@ def restore(
             (recipe.channels, recipe.resolution_px, recipe.resolution_px),
             checkpoint.parts.get("normalization", {}),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError, CheckpointError) as error:
+        scorer = None
+        if "scorer" in facts:
+            fitted = checkpoint.parts.get("scorer", {})
+            scorer = restore_scorer(
+                facts["scorer"], {name: tensor.numpy() for name, tensor in fitted.items()}
+            )
+    except (KeyError, TypeError, ValueError, RuntimeError, SiamtuneError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} must hold a whole model of this version of siamtune, but: {what}; train or "
@@ -259,6 +277,7 @@ def restore(
         facts,
         device,
         landmarks,
+        scorer,
     )
 
 

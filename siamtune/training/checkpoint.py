@@ -26,7 +26,8 @@ class Checkpoint:
 
     Attributes:
         parts: "model", "normalization", "loss" and "optimizer" to tensors by name; where "model"
-            holds averaged weights also "trained", the weights themselves, and "averaging".
+            holds averaged weights also "trained", the weights themselves, and "averaging"; of a
+            model whose scores are fitted also "scorer".
         facts: the JSON of the header: configuration, epoch, threshold, data, ...
     """
 

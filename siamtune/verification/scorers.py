@@ -5,8 +5,8 @@ A scorer costs no training of a network: many can be tried on the embeddings of 
 
 # N pictures · I identities · P pairs · D numbers of an embedding · K dimensions kept of them
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -125,6 +125,32 @@ def fit_scorer(name: str, embeddings: ArrayLike, identities: ArrayLike, seed: in
     if not vectors.std(0).any():
         raise InvalidInput("a scorer needs embeddings that differ, but all are equal; train anew")
     return SCORERS[name](vectors, people, seed)
+
+
+def scorer_arrays(scorer: Scorer) -> dict[str, Floats]:
+    """What was fitted, by name; `restore_scorer` is the inverse."""
+    values = {field.name: getattr(scorer, field.name) for field in fields(scorer)}  # type: ignore[arg-type]
+    return {
+        name: np.asarray(value, np.float64)
+        for name, value in values.items()
+        if not isinstance(value, str)
+    }
+
+
+def restore_scorer(name: str, arrays: Mapping[str, Floats]) -> Scorer:
+    """The scorer `name` of `SCORERS`, as it was fitted.
+
+    Raises:
+        InvalidInput: there is no such scorer, or `arrays` are not its own.
+    """
+    if name in DISTANCES:
+        return DistanceScorer(name)
+    if name not in FITTED:
+        raise InvalidInput(f"scorer must be one of {', '.join(SCORERS)}, but got {name!r}")
+    try:
+        return FITTED[name](**{key: value[()] for key, value in arrays.items()})
+    except TypeError as error:
+        raise InvalidInput(f"the scorer {name} is not whole: {error}") from None
 
 
 def score_pairs(scorer: Scorer, embeddings: ArrayLike, left: ArrayLike, right: ArrayLike) -> Floats:
@@ -254,4 +280,10 @@ SCORERS: dict[str, Callable[[Floats, Integers, int], Scorer]] = {
     "whitening": _whitening,
     "lda": _lda,
     "joint_bayesian": _joint_bayesian,
+}
+FITTED: dict[str, Callable[..., Scorer]] = {
+    "logistic": DifferenceScorer,
+    "whitening": ProjectionScorer,
+    "lda": ProjectionScorer,
+    "joint_bayesian": JointBayesianScorer,
 }

@@ -15,7 +15,9 @@ from siamtune.verification.scorers import (
     JointBayesianScorer,
     ProjectionScorer,
     fit_scorer,
+    restore_scorer,
     score_pairs,
+    scorer_arrays,
 )
 
 D = 6
@@ -49,6 +51,22 @@ def test_scores_are_finite_and_the_same_either_way_round(name: str) -> None:
     assert forward.shape == (30,)
     assert np.isfinite(forward).all()
     np.testing.assert_allclose(forward, scorer.score(embeddings[30:60], embeddings[:30]))
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_a_fitted_scorer_is_restored_from_its_arrays(name: str) -> None:
+    embeddings, identities = crowd(40)
+    scorer = fit_scorer(name, embeddings, identities, seed=0)
+    again = restore_scorer(name, scorer_arrays(scorer))
+    pair = embeddings[:30], embeddings[30:60]
+    assert np.array_equal(again.score(*pair), scorer.score(*pair))
+
+
+def test_only_a_whole_scorer_is_restored() -> None:
+    with pytest.raises(InvalidInput, match="scorer must be one of cosine, "):
+        restore_scorer("euclid", {})
+    with pytest.raises(InvalidInput, match="the scorer lda is not whole"):
+        restore_scorer("lda", {"mean": np.zeros(3)})
 
 
 @pytest.mark.parametrize("name", SCORERS)

@@ -1,0 +1,156 @@
+"""`siamtune rescore`: other scores for trained embeddings, without training again."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from siamtune.cli import options
+from siamtune.errors import InvalidInput, UsageError
+
+if TYPE_CHECKING:
+    from siamtune.search.history import History
+
+
+def rescore(
+    run: options.RunName,
+    trials: Annotated[
+        int, typer.Option(help="So many of the best trials whose models are kept.", min=1)
+    ] = 3,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cosine, l1, l2, logistic, whitening, lda or joint_bayesian. May be repeated. "
+            "Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Make the best the run's best model.")] = True,
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Try all scores on a search's best models: siamtune rescore latest
+
+    Each score, with and without averaging a picture with its mirror image, is fitted on training
+    people and judged by the AUC of validation people. The best one goes into the run's
+    best/model.safetensors, which `export`, `predict` and `embed` use.
+    """
+    from siamtune.verification.scorers import SCORERS
+
+    for wanted in scorer or []:
+        if wanted not in SCORERS:
+            raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {wanted!r}")
+    from siamtune.cli.search import tell
+    from siamtune.search.history import read_history
+    from siamtune.search.lock import driving
+    from siamtune.shipping.rescore import ship_scored, try_scorers
+
+    history = read_history(run, output)
+    rows: list[dict[str, Any]] = []
+    best: Any = None
+    for number, checkpoint in _checkpoints(history, trials):
+        faces = _faces(history, checkpoint)
+        for scored in try_scorers(checkpoint, faces, scorer or list(SCORERS), (False, True)):
+            auc = scored.metrics["auc"]
+            rows.append(
+                {
+                    "trial": number,
+                    "scorer": scored.name,
+                    "flip": scored.flip,
+                    "metrics": scored.metrics,
+                }
+            )
+            flipped = ", flip-averaged" if scored.flip else ""
+            tell(f"trial {number}  {scored.name:15} val/auc {auc:.4f}{flipped}")
+            if best is None or auc > best[2].metrics["auc"]:
+                best = number, checkpoint, scored
+    if best is None:
+        raise InvalidInput("no scorer could be fitted on these embeddings; name another --scorer")
+    number, checkpoint, scored = best
+    model = history.run.folder / "best" / "model.safetensors"
+    if keep:
+        with driving(history.run):
+            ship_scored(checkpoint, scored, model)
+    if as_json:
+        document = {
+            "schema": "siamtune.rescore/1",
+            "run": str(history.run.folder),
+            "model": str(model) if keep else None,
+            "best": {"trial": number, "scorer": scored.name, "flip": scored.flip},
+            "scores": rows,
+        }
+        print(json.dumps(document, indent=2))
+        return
+    _print(history, rows)
+    flipped = ", flip-averaged" if scored.flip else ""
+    print(f"best: trial {number} by {scored.name}{flipped}, val/auc {scored.metrics['auc']:.4f}")
+    if keep:
+        print(f"model: {model}")
+
+
+def _checkpoints(history: "History", count: int) -> list[tuple[int, Path]]:
+    """The best trials whose models are kept, and their files.
+
+    Raises:
+        InvalidInput: no model is kept.
+    """
+    found = []
+    for record in history.ranked:
+        kept = history.run.folder / "trials" / f"{record.number:04d}" / "best.safetensors"
+        if not kept.is_file() and record is history.winner:
+            kept = history.run.folder / "best" / "model.safetensors"
+        if kept.is_file():
+            found.append((record.number, kept))
+    if not found:
+        raise InvalidInput(f"{history.run.folder} must hold a trained model, but has none yet")
+    return found[:count]
+
+
+def _faces(history: "History", checkpoint: Path) -> Any:
+    """The pictures of the run, which must be those of the training.
+
+    Raises:
+        DataError: they are not.
+    """
+    from siamtune.config import trial_config
+    from siamtune.errors import DataError
+    from siamtune.launch.job import DataSpec
+    from siamtune.launch.worker import prepare_faces
+    from siamtune.report.progress import progress_bar
+    from siamtune.training.checkpoint import read_checkpoint
+
+    facts = read_checkpoint(checkpoint).facts
+    if "data_spec" not in history.facts:
+        raise DataError(f"{history.run.facts_path} must say where the data lies, but does not")
+    with progress_bar() as progress:
+        data = trial_config(facts["config"]).data
+        faces = prepare_faces(DataSpec(**history.facts["data_spec"]), data, progress)
+    if faces.split.digest != facts["split"]["digest"]:
+        raise DataError(
+            f"the data must be that of the training, split {facts['split']['digest']}, but got "
+            f"split {faces.split.digest}"
+        )
+    return faces
+
+
+def _print(history: "History", rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    values = {
+        (row["trial"], row["scorer"], row["flip"]): f"{row['metrics']['auc']:.4f}" for row in rows
+    }
+    facts = history.facts
+    table = Table(
+        title=f"val/auc ({facts['data']}, {facts['protocol']}, split {facts['split']})",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for heading in ("trial", "scorer", "as it is", "flip-averaged"):
+        table.add_column(heading, justify="left" if heading == "scorer" else "right", no_wrap=True)
+    for trial, name in dict.fromkeys((row["trial"], row["scorer"]) for row in rows):
+        cells = (values.get((trial, name, flip), "") for flip in (False, True))
+        table.add_row(str(trial), name, *cells)
+    options.table_console().print(table)

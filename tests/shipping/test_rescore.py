@@ -1,0 +1,80 @@
+"""Other scores for trained embeddings: each as it is fitted, the best one kept and exported."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamtune.cli.export import export
+from siamtune.cli.rescore import rescore
+from siamtune.config import trial_config
+from siamtune.data.prepare import prepare
+from siamtune.data.sources import open_source
+from siamtune.errors import UsageError
+from siamtune.shipping.verifier import load
+from siamtune.training.checkpoint import read_checkpoint
+from siamtune.verification.metrics import roc_auc
+from siamtune.verification.pairs import verification_pairs
+from siamtune.verification.scorers import SCORERS, fit_scorer
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "tiny"))
+
+
+def test_the_best_score_on_validation_people_becomes_the_runs(
+    run: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_checkpoint(run / "best" / "model.safetensors")
+    rescore(str(run), as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    rows = {(row["scorer"], row["flip"]): row["metrics"]["auc"] for row in document["scores"]}
+    assert set(rows) == {(name, flip) for name in SCORERS for flip in (False, True)}
+    assert rows["l2", False] == pytest.approx(before.facts["metrics"]["val/auc"])  # as trained
+    best = document["best"]["scorer"], document["best"]["flip"]
+    assert rows[best] == max(rows.values()) > rows["l2", False]
+
+    verifier = load(run)
+    config = trial_config(verifier.facts["config"])
+    assert (verifier.scorer_name, verifier.flip) == best
+    assert verifier.flip == config.verification.flip
+    faces = prepare(open_source(str(pattern_people)), config.data)
+    pairs = verification_pairs(faces.indices("validation"), faces.identities, seed=0)
+    embeddings = verifier.embed_faces(faces.images)
+    scores = verifier.scores(embeddings, pairs.left, pairs.right)
+    assert roc_auc(scores, pairs.same) == pytest.approx(rows[best], abs=1e-6)
+    train = faces.indices("train")
+    fitted = fit_scorer(best[0], embeddings[train], faces.identities[train], 0)
+    expected = fitted.score(embeddings[pairs.left], embeddings[pairs.right])
+    assert scores == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    accepted = np.mean((scores >= verifier.threshold) == pairs.same)
+    assert accepted == pytest.approx(verifier.facts["metrics"]["val/accuracy"], abs=1e-3)
+
+
+def test_a_fitted_score_is_exported_with_its_model(
+    run: Path, pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rescore(str(run), scorer=["joint_bayesian"])
+    assert "best: trial 0 by joint_bayesian" in capsys.readouterr().out
+    export(str(run), tmp_path / "model")
+    told = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert told["scorer"] == "joint_bayesian"
+    assert "what `joint_bayesian`, fitted on" in (tmp_path / "model" / "README.md").read_text()
+    pictures = [pattern_people / "person 03" / f"{number}.png" for number in (0, 1)]
+    before, after = load(run), load(tmp_path / "model")
+    assert after.score(*pictures) == before.score(*pictures)
+    rescore(str(run), scorer=["l2"])  # the distance that was trained
+    assert load(run).scorer is None
+
+
+def test_looking_changes_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = run / "best" / "model.safetensors"
+    before = model.read_bytes()
+    rescore(str(run), scorer=["cosine", "lda"], keep=False)
+    assert "flip-averaged" in capsys.readouterr().out
+    assert model.read_bytes() == before
+    with pytest.raises(UsageError, match="--scorer must be one of"):
+        rescore(str(run), scorer=["euclid"])
