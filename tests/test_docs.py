@@ -142,6 +142,21 @@ def test_the_readme_names_every_choice(room: str, dial: str) -> None:
     assert set(choices(dial) or ()) <= set(re.findall(r"`([^`]+)`", row))
 
 
+def test_the_readme_names_every_shipped_space() -> None:
+    from siamtune.search.shipped import shipped_spaces
+
+    table = README.split("| shipped space |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(shipped_spaces())
+
+
+def test_numbers_and_spaces_name_every_objective() -> None:
+    from siamtune.search.settings import METRICS
+
+    for page in ("numbers.md", "spaces.md"):
+        text = PAGES[page].read_text()
+        assert [metric for metric in METRICS if f"`{metric}`" not in text] == [], page
+
+
 def headings(page: Path) -> set[str]:
     """The anchors that GitHub gives them."""
     lines = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
