@@ -12,7 +12,7 @@ from siamtune.search.history import History
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import write_text
 from siamtune.verification.bootstrap import Interval, difference_interval
-from siamtune.verification.kept import KeptAnswers, read_answers
+from siamtune.verification.kept import KeptAnswers, read_answers, varied
 from siamtune.verification.mcnemar import McNemar, mcnemar
 from siamtune.verification.metrics import roc_auc
 
@@ -99,10 +99,10 @@ def draw_flips(
     album.require(found.answers[0])
     groups = []
     for winner, positions in enumerate((found.first_only, found.second_only)):
-        drawn = positions[:MOST_DRAWN]
+        drawn = varied(found.answers[0], positions, MOST_DRAWN)
         of = f", {len(drawn)} of {len(positions)}" if len(drawn) < len(positions) else ""
         heading = (
-            f"Only trial {found.numbers[winner]} is right{of}"
+            f"Only trial {found.numbers[winner]} is right{of}; each score from its own threshold"
             if len(positions)
             else f"Nowhere is only trial {found.numbers[winner]} right"
         )
@@ -118,9 +118,11 @@ def draw_flips(
 
 
 def _says(found: Contest, at: int) -> str:
-    """`+0.031 and -0.012 from the thresholds` of the two trials."""
-    above = (f"{kept.answers.scores[at] - kept.answers.threshold:+.3f}" for kept in found.answers)
-    return " and ".join(above) + " from the thresholds"
+    """`trial 7 +0.031 · trial 12 -0.012`: how far each trial's score is from its threshold."""
+    return " · ".join(
+        f"trial {number} {kept.answers.scores[at] - kept.answers.threshold:+.3f}"
+        for number, kept in zip(found.numbers, found.answers, strict=True)
+    )
 
 
 def _kept(history: History, record: TrialRecord) -> KeptAnswers:

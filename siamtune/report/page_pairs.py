@@ -11,7 +11,8 @@ from siamtune.report.standing import Curve, Standing
 from siamtune.report.table import metric_name
 from siamtune.search.history import History
 
-FINALISTS = 3  # whose curves are drawn
+LOOKS = ("best", "complete full", "complete dashed")  # of the finalists' curves
+FINALISTS = len(LOOKS)
 METRICS = ("auc", "accuracy", "f1", "eer", "tar@far=0.01", "tar@far=0.001")
 NAMES = {
     "pixels": "raw pixels",
@@ -126,7 +127,7 @@ def _drawn(history: History, evidence: Evidence) -> list[_Drawn]:
     """Whose curves are drawn, the best first."""
     drawn = []
     for at, (number, standing) in enumerate(list(evidence.trials.items())[:FINALISTS]):
-        look = "best" if at == 0 else "complete"
+        look = LOOKS[at]
         drawn.append(_Drawn(f"trial {number}", look, str(number), standing))
     shown = {each.key for each in drawn}
     for name, (trial, standing) in evidence.defaults.items():

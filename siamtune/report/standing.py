@@ -22,7 +22,7 @@ class Standing:
 
 
 def standing(answers: Answers) -> Standing:
-    """Measure one set of answers; the intervals take a second of computing."""
+    """Measure one set of answers; the intervals take a fifth of a second."""
     summary = summarize([answers])
     return Standing(
         summary.pairs,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from siamtune.errors import InvalidInput
-from siamtune.verification.roc import checked, group_ends
+from siamtune.verification.roc import checked
 
 CHUNK_NUMBERS = 1 << 22  # of replicates times pairs held at once: 32 MiB a table
 
@@ -70,21 +70,23 @@ def identity_replicates(
     """
     scores, same = checked(scores, same)
     people, numbered = np.unique(np.stack([left, right]), return_inverse=True)
-    order = np.argsort(-scores, kind="stable")
-    left, right = numbered.reshape(2, -1)[:, order]
-    same = same[order]
+    left, right = numbered.reshape(2, -1)
     if len(np.unique(left[same])) < 2:
         raise InvalidInput("an interval over people needs two or more with positive pairs")
-    ends = group_ends(scores[order])
-    accepted = int((scores >= threshold).sum())
+    order = np.argsort(scores[~same], kind="stable")
+    pairs = _Pairs(
+        left[same], left[~same][order], right[~same][order],
+        np.searchsorted(scores[~same], scores[same], "left", order),
+        np.searchsorted(scores[~same], scores[same], "right", order),
+        scores[same] >= threshold, scores[~same][order] >= threshold,
+    )  # fmt: skip
 
     rng = np.random.default_rng(seed)
     size = max(1, CHUNK_NUMBERS // max(len(scores), len(people)))
     parts = []
     for start in range(0, replicates, size):
         counts = _draw(len(people), min(size, replicates - start), rng)
-        weights = counts[:, left] * np.where(same, 1, counts[:, right])  # (R, P)
-        parts.append(_metrics(weights, same, ends, accepted))
+        parts.append(_metrics(counts, pairs))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -119,35 +121,40 @@ def _draw(people: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
     return counts.reshape(replicates, people).astype(np.float64)
 
 
-def _metrics(
-    weights: np.ndarray,
-    same: np.ndarray,
-    ends: np.ndarray,
-    accepted: int,
-) -> dict[str, np.ndarray]:
-    """Metrics (R,) of pairs in falling order of score with `weights` (R, P).
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Positive and negative pairs apart, the negatives in rising order of their scores."""
 
-    Equal scores end at the positions `ends`; the first `accepted` pairs pass the threshold.
-    """
-    true_accepts = np.cumsum(weights * same, axis=1)
-    accepts = np.cumsum(weights, axis=1)
-    false_accepts = accepts - true_accepts
-    positives, negatives = true_accepts[:, -1], false_accepts[:, -1]
-    zeros = np.zeros(len(weights))
+    own: np.ndarray  # (positives,) the person of each
+    left: np.ndarray  # (negatives,) the two people of each
+    right: np.ndarray
+    below: np.ndarray  # (positives,) negatives that score lower than each
+    up_to: np.ndarray  # (positives,) those that score no higher
+    own_accepted: np.ndarray  # (positives,) bool
+    strangers_accepted: np.ndarray  # (negatives,) bool
+
+
+def _metrics(counts: np.ndarray, pairs: _Pairs) -> dict[str, np.ndarray]:
+    """Metrics (R,) of pairs that count as often as their people in `counts` (R, I)."""
+    own = counts[:, pairs.own]
+    strangers = counts[:, pairs.left] * counts[:, pairs.right]
+    lower = np.zeros((len(counts), len(pairs.left) + 1))
+    np.cumsum(strangers, axis=1, out=lower[:, 1:])
+    positives, negatives = own.sum(axis=1), lower[:, -1]
+    # A negative pair of the same score counts half.
+    beaten = lower[:, pairs.below]
+    if (pairs.below != pairs.up_to).any():
+        beaten = (beaten + lower[:, pairs.up_to]) / 2
     with np.errstate(invalid="ignore"):
-        area = np.trapezoid(
-            np.pad(true_accepts[:, ends], [(0, 0), (1, 0)]),
-            np.pad(false_accepts[:, ends], [(0, 0), (1, 0)]),
-        )
-        tar = (true_accepts[:, accepted - 1] if accepted else zeros) / positives
-        far = (false_accepts[:, accepted - 1] if accepted else zeros) / negatives
-        auc = area / (positives * negatives)
+        auc = (own * beaten).sum(axis=1) / (positives * negatives)
+        tar = own @ pairs.own_accepted / positives
+        far = strangers @ pairs.strangers_accepted / negatives
     # How many pairs of each kind there are is the protocol's choice, not chance: it stays as it is.
-    own, strange = same.sum(), (~same).sum()
+    same, different = len(pairs.own), len(pairs.left)
     return {
         "auc": auc,
-        "accuracy": (tar * own + (1 - far) * strange) / (own + strange),
-        "f1": 2 * tar * own / (tar * own + far * strange + own),
+        "accuracy": (tar * same + (1 - far) * different) / (same + different),
+        "f1": 2 * tar * same / (tar * same + far * different + same),
         "tar": tar,
         "far": far,
     }

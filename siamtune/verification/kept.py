@@ -96,12 +96,13 @@ def wrong_pairs(kept: KeptAnswers, most: int) -> tuple[np.ndarray, np.ndarray]:
     strangers = np.flatnonzero(~kept.answers.same & (above >= 0))
     own = np.flatnonzero(kept.answers.same & (above < 0))
     return (
-        _varied(kept, strangers[np.argsort(-above[strangers], kind="stable")], most),
-        _varied(kept, own[np.argsort(above[own], kind="stable")], most),
+        varied(kept, strangers[np.argsort(-above[strangers], kind="stable")], most),
+        varied(kept, own[np.argsort(above[own], kind="stable")], most),
     )
 
 
-def _varied(kept: KeptAnswers, order: np.ndarray, most: int) -> np.ndarray:
+def varied(kept: KeptAnswers, order: np.ndarray, most: int) -> np.ndarray:
+    """The first `most` of positions that show nobody more than twice."""
     shown: Counter[int] = Counter()
     chosen: list[int] = []
     for at in order:
