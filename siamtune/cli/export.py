@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from siamtune.cli import options
-from siamtune.errors import DataError, InvalidInput
+from siamtune.errors import DataError
 
 if TYPE_CHECKING:
     from siamtune.data.prepare import Faces
-    from siamtune.search.history import History
 
 
 def export(
@@ -45,9 +44,10 @@ def export(
     """
     from siamtune.search.history import read_history
     from siamtune.shipping.export import Wish, export_model
+    from siamtune.shipping.find import trial_checkpoint
 
     history = read_history(run, output)
-    number, checkpoint = _checkpoint(history, trial)
+    number, checkpoint = trial_checkpoint(history, trial)
     faces, why = _faces(history.facts, checkpoint)
     document = export_model(
         checkpoint,
@@ -65,45 +65,21 @@ def export(
     _print(document, to)
 
 
-def _checkpoint(history: "History", trial: int | None) -> tuple[int, Path]:
-    """The trial and the file of its best epoch.
-
-    Raises:
-        InvalidInput: there is none; only those of the best trials are kept.
-    """
-    winner = history.winner
-    chosen = winner if trial is None else history.trial(trial)
-    if chosen is None:
-        raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
-    number = chosen.number
-    trials = history.run.folder / "trials"
-    candidates = [trials / f"{number:04d}" / "best.safetensors"]
-    if chosen is winner:
-        candidates.insert(0, history.run.folder / "best" / "model.safetensors")
-    for path in candidates:
-        if path.is_file():
-            return number, path
-    kept = sorted(int(path.parent.name) for path in trials.glob("*/best.safetensors"))
-    raise InvalidInput(
-        f"trial {number} must have a checkpoint, but {candidates[-1]} does not exist; kept are "
-        f"those of the best trials: {', '.join(map(str, kept)) or 'none'}"
-    )
-
-
 def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", str | None]:
     """The prepared pictures of a run, or why there are none."""
     from siamtune.config import trial_config
-    from siamtune.launch.job import DataSpec
+    from siamtune.launch.gallery import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
     from siamtune.shipping.verifier import load
 
     config = trial_config(load(checkpoint, device="cpu").facts["config"])
-    if "data_spec" not in facts:
+    spec = data_spec_of(facts)
+    if spec is None:
         return None, "run.json does not say where the data lies"
     try:
         with progress_bar() as progress:
-            return prepare_faces(DataSpec(**facts["data_spec"]), config.data, progress), None
+            return prepare_faces(spec, config.data, progress), None
     except DataError as error:
         return None, str(error)
 

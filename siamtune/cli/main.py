@@ -16,6 +16,7 @@ from siamtune.cli import (
     embed,
     evaluate,
     export,
+    figures,
     jobs,
     ls,
     predict,
@@ -59,6 +60,7 @@ app.command("rescore")(rescore.rescore)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("figures")(figures.figures)
 app.command("board")(board.board)
 app.command("ls")(ls.ls)
 app.command("submit")(jobs.submit)

@@ -37,6 +37,12 @@ LANDMARKS_CURE = (
     "its path as landmarks"
 )
 PICTURES_AT_ONCE = 32
+# A photograph is framed as those of the training where a face lies no farther from the middle of
+# the central box, in its sides, and is larger or smaller by no more than this factor.
+FRAMED_SHIFT, FRAMED_SCALE = 0.2, 1.25
+DETECTION_PX = 640  # faces of a larger photograph are looked for in a reduced one
+SMALLEST_PHOTOGRAPH_PX = 48  # in smaller ones the detector's window finds no place
+SMALLEST_FACE = 0.1  # side, of the shorter side of a photograph
 NOT_FOUND: Box = (nan, nan, nan, nan)
 
 
@@ -112,10 +118,19 @@ def _finder(detector: str, landmarks: Path | None, model: str | None, thread: in
     return DETECTORS[detector](landmarks)
 
 
+def _frontal_faces() -> cv2.CascadeClassifier:
+    return cv2.CascadeClassifier(str(Path(haarcascades) / "haarcascade_frontalface_default.xml"))
+
+
+@cache
+def _frontal_faces_of(thread: int) -> cv2.CascadeClassifier:
+    """One a thread, because it computes in itself."""
+    return _frontal_faces()
+
+
 def _haar(landmarks: Path | None) -> Finder:
     """Viola and Jones 2001, with OpenCV's frontal faces and the scale factor of 2016."""
-    path = Path(haarcascades) / "haarcascade_frontalface_default.xml"
-    cascade = cv2.CascadeClassifier(str(path))
+    cascade = _frontal_faces()
 
     def find(picture: Picture) -> Box | None:
         gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
@@ -199,6 +214,60 @@ def central_boxes(heights: Indices, widths: Indices, face_box: float) -> Boxes:
     """Centred squares whose side is `face_box` of the shorter side of pictures `(N,)`."""
     sides = face_box * np.minimum(heights, widths)
     return np.stack([(widths - sides) / 2, (heights - sides) / 2, sides, sides], axis=1)
+
+
+def photograph_box(picture: Picture, central: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The central box `(4,)` where a face lies in it, else the biggest face, if there is one.
+
+    For pictures that may be framed otherwise than those of LFW, whose central square is the box of
+    Viola and Jones's detector: of 150 of its pictures the detector finds a face in 147, off the
+    centre by 2 % and in size by 7 % of that square (standard deviations).
+    """
+    if min(picture.shape[:2]) < SMALLEST_PHOTOGRAPH_PX:
+        return central
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    factor = min(1.0, DETECTION_PX / max(gray.shape))
+    if factor < 1:
+        gray = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    expected = central * factor
+    # Few windows near the centre are soon looked through: most pictures end here.
+    face = _face_near(gray, expected, 1.2)
+    if face is not None and np.abs(_middle(face) - _middle(expected)).max() <= (
+        FRAMED_SHIFT * expected[2]
+    ):
+        return central
+    smallest = int(SMALLEST_FACE * min(gray.shape))
+    faces = _frontal_faces_of(get_ident()).detectMultiScale(
+        gray, scaleFactor=1.2, minSize=(smallest, smallest)
+    )
+    if not len(faces):
+        return central
+    biggest = np.array(max(faces, key=lambda face: face[2] * face[3]), np.float64)
+    # Steps of a fifth are too coarse for a network; finer ones near the face are cheap.
+    finer = _face_near(gray, biggest, 1.04)
+    return (biggest if finer is None else finer) / factor
+
+
+def _face_near(
+    gray: NDArray[Any], box: NDArray[np.float64], step: float
+) -> NDArray[np.float64] | None:
+    """The face nearest to a box and not much larger or smaller, its size in steps of `step`."""
+    side = box[2]
+    left, top = np.maximum(0, _middle(box) - side).astype(int)
+    right, bottom = (_middle(box) + side).astype(int)
+    smallest, largest = int(side / FRAMED_SCALE), int(side * FRAMED_SCALE)
+    faces = _frontal_faces_of(get_ident()).detectMultiScale(
+        gray[top:bottom, left:right], scaleFactor=step,
+        minSize=(smallest, smallest), maxSize=(largest, largest),
+    )  # fmt: skip
+    if not len(faces):
+        return None
+    found = np.add(faces, (left, top, 0, 0), dtype=np.float64)
+    return min(found, key=lambda face: float(np.abs(_middle(face) - _middle(box)).max()))
+
+
+def _middle(box: NDArray[np.float64]) -> NDArray[np.float64]:
+    return box[:2] + box[2:] / 2
 
 
 def whole_boxes(heights: Indices, widths: Indices) -> Boxes:

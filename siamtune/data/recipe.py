@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtune.config import Crop
-from siamtune.data.boxes import Boxes, central_boxes, cut, find_faces, scaled, whole_boxes
+from siamtune.data.boxes import (
+    Boxes,
+    central_boxes,
+    cut,
+    find_faces,
+    photograph_box,
+    scaled,
+    whole_boxes,
+)
 from siamtune.data.decode import Pictures, available_threads, rgb_picture
 from siamtune.errors import DataError
 
@@ -65,18 +73,30 @@ def cut_faces(
     landmarks: Path | None = None,
     names: Sequence[str] | None = None,
 ) -> NDArray[np.uint8]:
-    """`(N, C, R, R)` faces of one or more pictures `(H, W, 3)` RGB.
+    """`(N, C, R, R)` faces of photographs `(H, W, 3)` RGB; see `photograph_boxes`."""
+    return cut_boxes(pictures, photograph_boxes(pictures, recipe, landmarks, names), recipe)
 
-    Where the detector finds no face the centre is cut out, which a warning of the log tells.
 
-    Args:
-        landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
-        names: of the pictures, for the warning.
+def photograph_boxes(
+    pictures: Sequence[NDArray[Any]],
+    recipe: Recipe,
+    landmarks: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> Boxes:
+    """As `face_boxes`, for photographs `(H, W, 3)` RGB that may be framed in any way.
 
-    Raises:
-        DataError: `trees` without its file.
+    A recipe that cuts out a part of the centre trusts that the face is there, as it is in the
+    pictures of its training. Where it is not, the biggest face stands in.
     """
-    boxes = scaled(_boxes(pictures, recipe, landmarks, names), recipe.factor)
+    if recipe.style != "center" or recipe.face_box >= 1:
+        return face_boxes(pictures, recipe, landmarks, names)
+    central = _unscaled_boxes(pictures, recipe, landmarks, names)
+    with ThreadPoolExecutor(available_threads()) as pool:  # OpenCV lets go of the GIL
+        return scaled(np.stack(list(pool.map(photograph_box, pictures, central))), recipe.factor)
+
+
+def cut_boxes(pictures: Sequence[NDArray[Any]], boxes: Boxes, recipe: Recipe) -> NDArray[np.uint8]:
+    """`(N, C, R, R)` what lies in the boxes `(N, 4)` of pictures `(H, W, 3)` RGB."""
     side_px = recipe.resolution_px
     faces = np.empty((len(pictures), recipe.channels, side_px, side_px), np.uint8)
     for face, picture, box in zip(faces, pictures, boxes, strict=True):
@@ -85,7 +105,27 @@ def cut_faces(
     return faces
 
 
-def _boxes(
+def face_boxes(
+    pictures: Sequence[NDArray[Any]],
+    recipe: Recipe,
+    landmarks: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> Boxes:
+    """Where to cut, `(N, 4)`, in pictures `(H, W, 3)` RGB.
+
+    Where the detector finds no face it is the centre, which a warning of the log tells.
+
+    Args:
+        landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
+        names: of the pictures, for the warning.
+
+    Raises:
+        DataError: `trees` without its file.
+    """
+    return scaled(_unscaled_boxes(pictures, recipe, landmarks, names), recipe.factor)
+
+
+def _unscaled_boxes(
     pictures: Sequence[NDArray[Any]],
     recipe: Recipe,
     landmarks: Path | None,

@@ -74,11 +74,13 @@ def _use(document: Mapping[str, Any], name: str) -> str:
 def _treatment(document: Mapping[str, Any]) -> str:
     crop = document["crop"]
     box = CROPS[crop["style"]].format(face_box=crop["face_box"])
-    fallback = (
-        ""
-        if crop["style"] in ("none", "center")
-        else f" (where it finds none, the central square of {crop['face_box']:.2f})"
-    )
+    fallback = f" (where it finds none, the central square of {crop['face_box']:.2f})"
+    if crop["style"] == "none" or (crop["style"] == "center" and crop["face_box"] >= 1):
+        fallback = ""
+    elif crop["style"] == "center":
+        fallback = (
+            " (in a photograph with no face there, the biggest that OpenCV's Haar cascade finds)"
+        )
     colour = "gray" if crop["grayscale"] else "RGB"
     return (
         f"The face is {box}{fallback}, scaled by {crop['factor']:g} about its centre. It is cut "

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from siamtune.errors import CheckpointError, InvalidInput
+from siamtune.search.history import History
 from siamtune.search.runs import find_run
 from siamtune.shipping.verifier import MODEL, built_in_model, model_path
 
@@ -28,3 +29,28 @@ def find_model(name: str | None, output: Path) -> Path:
             f"--model must be an exported folder, {MODEL}, a run folder or a run's name, but: "
             f"{error}"
         ) from None
+
+
+def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
+    """A trial of a run, by default the best, and the file of its best epoch.
+
+    Raises:
+        InvalidInput: there is none; only those of the best trials are kept.
+    """
+    winner = history.winner
+    chosen = winner if trial is None else history.trial(trial)
+    if chosen is None:
+        raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
+    number = chosen.number
+    trials = history.run.folder / "trials"
+    candidates = [trials / f"{number:04d}" / "best.safetensors"]
+    if chosen is winner:
+        candidates.insert(0, history.run.folder / "best" / "model.safetensors")
+    for path in candidates:
+        if path.is_file():
+            return number, path
+    kept = sorted(int(path.parent.name) for path in trials.glob("*/best.safetensors"))
+    raise InvalidInput(
+        f"trial {number} must have a checkpoint, but {candidates[-1]} does not exist; kept are "
+        f"those of the best trials: {', '.join(map(str, kept)) or 'none'}"
+    )

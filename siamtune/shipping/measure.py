@@ -25,6 +25,7 @@ class ScoredPairs:
     Attributes:
         scores, same: `(P,)`.
         left, right: `(P,)` identities of the two people of each pair.
+        pictures: `(P, 2)` indices into the images of the faces.
     """
 
     part: str
@@ -33,6 +34,20 @@ class ScoredPairs:
     same: NDArray[np.bool_]
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+
+    def mistakes(self, threshold: float, *, called_same: bool, most: int) -> NDArray[np.int64]:
+        """Positions of the pairs that are wrongly called so, the most confident first."""
+        wrong = np.flatnonzero((self.same != called_same) & self._called(threshold, called_same))
+        return wrong[np.argsort(np.abs(self.scores[wrong] - threshold))[::-1][:most]]
+
+    def typical(self, threshold: float, *, called_same: bool) -> NDArray[np.int64]:
+        """Position of the pair in the middle of those that are rightly called so, if there are."""
+        right = np.flatnonzero((self.same == called_same) & self._called(threshold, called_same))
+        return right[np.argsort(self.scores[right])][len(right) // 2 :][:1]
+
+    def _called(self, threshold: float, same: bool) -> NDArray[np.bool_]:
+        return (self.scores >= threshold) == same
 
 
 def score_pairs(verifier: Verifier, faces: Faces, part: str) -> ScoredPairs:
@@ -53,7 +68,8 @@ def score_pairs(verifier: Verifier, faces: Faces, part: str) -> ScoredPairs:
     )
     left, right = faces.identities[pairs.left], faces.identities[pairs.right]
     people = len(np.unique(np.concatenate([left, right])))
-    return ScoredPairs(part, people, scores, pairs.same, left, right)
+    drawn = np.stack([pairs.left, pairs.right], axis=1)
+    return ScoredPairs(part, people, scores, pairs.same, left, right, drawn)
 
 
 def measured(pairs: ScoredPairs, threshold: float) -> dict[str, Any]:

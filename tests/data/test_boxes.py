@@ -10,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from siamtune.data import boxes
-from siamtune.data.boxes import central_boxes, cut, find_faces, scaled, whole_boxes
+from siamtune.data.boxes import (
+    central_boxes,
+    cut,
+    find_faces,
+    photograph_box,
+    scaled,
+    whole_boxes,
+)
 from siamtune.data.decode import Pictures, read_picture
 from siamtune.errors import DataError
 
@@ -123,6 +130,36 @@ def test_real_faces_are_found_and_move_with_the_picture(data_home: Path, detecto
     moved = [np.roll(picture, 30, axis=1) for picture in pictures]
     shift = np.nanmedian(find_faces(pack(moved), detector) - found, axis=0)
     assert shift[:2] == pytest.approx((30, 0), abs=4)
+
+
+def test_a_photograph_is_cut_at_its_face_and_one_like_those_of_lfw_at_its_centre(
+    data_home: Path,
+) -> None:
+    files = sorted((data_home / "lfw_home" / "lfw").glob("A*/*_0001.jpg"))[:30]
+    if not files:
+        pytest.skip(f"no lfw in {data_home}")
+    pictures = [picture for file in files if (picture := read_picture(file)) is not None]
+    (central,) = central_boxes(np.array([250]), np.array([250]), 1 / 2.2)
+    kept = [np.array_equal(photograph_box(picture, central), central) for picture in pictures]
+    assert sum(kept) >= 28
+
+    (larger,) = central_boxes(np.array([1500]), np.array([1200]), 1 / 2.2)
+    near = 0
+    for picture in pictures:
+        photograph = np.full((1500, 1200, 3), 128, np.uint8)
+        photograph[900:1400, 100:600] = cv2.resize(picture, (500, 500))
+        left, top, width, height = photograph_box(photograph, larger)
+        assert width == height
+        shift = np.array([left + width / 2 - 350, top + height / 2 - 1150]) / 227
+        near += bool(np.abs(shift).max() < 0.2 and 0.7 < width / 227 < 1.4)
+    assert near >= 27
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (47, 200), (300, 200)])
+def test_a_photograph_without_a_face_is_cut_at_its_centre(shape: tuple[int, int]) -> None:
+    (central,) = central_boxes(np.array([shape[0]]), np.array([shape[1]]), 0.5)
+    blank = np.full((*shape, 3), 90, np.uint8)
+    assert np.array_equal(photograph_box(blank, central), central)
 
 
 def landmarks_file(path: Path, points: int) -> Path:
