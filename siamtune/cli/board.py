@@ -5,12 +5,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from siamtune.cli import options
 from siamtune.errors import InvalidInput, SiamtuneError, UsageError
+
+if TYPE_CHECKING:
+    from siamtune.search.runs import Run
 
 HOST = "127.0.0.1"
 
@@ -30,6 +33,7 @@ def board(
             "it is made when the first trial starts"
         )
     _check_port(port)
+    _show_finalists(found)
     print(f"TensorBoard: http://{HOST}:{port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(found.tensorboard)]
     command += ["--host", HOST, "--port", str(port)]
@@ -45,6 +49,15 @@ def board(
         return
     if server.returncode > 0:
         raise SiamtuneError(f"TensorBoard ended by itself: {complaints.strip()[-1000:]}")
+
+
+def _show_finalists(run: "Run") -> None:
+    """Draw what a search that was cut off, or trained elsewhere, has not; not while it runs."""
+    from siamtune.cli.search import show_finalists
+    from siamtune.search.lock import driver_of
+
+    if driver_of(run) is None:
+        show_finalists(run)
 
 
 def _check_port(port: int) -> None:

@@ -325,12 +325,31 @@ def _search(
     with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
         result = run_search(run, space, data, facts, search_options, view)
     _print_result(result, space, as_json)
+    if result.ended_early != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
+        show_finalists(run)
     if result.ended_early:
         tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
     if result.ended_early in ("Ctrl-C", VERB):
         raise typer.Exit(130)
     if result.winner is None:
         raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")
+
+
+def show_finalists(run: "Run") -> None:
+    """Write the finalists' pages of TensorBoard; what goes wrong is told and changes nothing."""
+    from siamtune.report.progress import progress_bar
+    from siamtune.search.history import read_history
+
+    try:
+        history = read_history(str(run.folder), run.folder.parent)
+        from siamtune.launch.finalists import show_finalists
+
+        with progress_bar() as progress:
+            problems = show_finalists(history, progress)
+    except Exception as error:
+        problems = [str(error)]
+    for problem in problems:
+        tell(f"TensorBoard lacks the page of a finalist: {problem}")
 
 
 def _print_result(result: "SearchResult", space: "Space", as_json: bool) -> None:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def run_trial(
     """
     torch.set_num_threads(job.threads)
     board = None
+    best_metrics: Mapping[str, float] | None = None
     state: State = "stopped"
+    reason: str | None = None
     try:
         config = trial_config(dict(job.config))
         faces = _prepare_together(job, config.data)
@@ -110,7 +113,11 @@ def run_trial(
         history = before.facts["progress"]["history"] if before else []
         if rank() == 0:
             board = TrialBoard(
-                job.tensorboard, job.hparams, config=job.config, first_epoch=job.recorded_epochs + 1
+                job.tensorboard,
+                job.hparams,
+                config=job.config,
+                facts=data_facts(faces),
+                first_epoch=job.recorded_epochs + 1,
             )
         # What was trained before the trial was interrupted, but never heard of.
         for metrics in history[job.recorded_epochs :]:
@@ -119,7 +126,7 @@ def run_trial(
             state = "complete" if metrics["epoch"] >= config.epochs else state
             yield _result(metrics, state)
         value = max if job.mode == "max" else min
-        best_value = value((metrics[job.metric] for metrics in history), default=None)
+        best_metrics = value(history, key=itemgetter(job.metric), default=None)
         resume_from = last if before else None
         with closing(epochs(config, faces, resume_from=resume_from, device=device)) as trained:
             for epoch in trained:
@@ -127,10 +134,11 @@ def run_trial(
                 if board is not None:
                     with _writing(job.folder):
                         epoch.save(last)
-                        if best_value is None or value(metrics[job.metric], best_value) != (
-                            best_value
+                        # The first of equal epochs stays the best.
+                        if best_metrics is None or best_metrics is not value(
+                            best_metrics, metrics, key=itemgetter(job.metric)
                         ):
-                            best_value = metrics[job.metric]
+                            best_metrics = metrics
                             _link(last, best)
                             keep_answers(
                                 Path(job.run_folder), job.number, pairs, faces.identities,
@@ -153,10 +161,16 @@ def run_trial(
         yield {"state": state, "reason": reason}
     finally:
         if board is not None:
-            board.end(state)
+            board.end(state, reason, best_metrics)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def data_facts(faces: Faces) -> dict[str, str]:
+    """What the numbers of a trial were measured on."""
+    split = faces.split
+    return {"data": faces.source, "protocol": split.protocol, "split": split.digest}
 
 
 def _check_run_folder(folder: Path) -> None:

@@ -87,13 +87,17 @@ class TrialBoard:
         hparams: Mapping[str, Any],
         *,
         config: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
         first_epoch: int = 1,
     ) -> None:
         """Open a log for a trial whose next epoch is `first_epoch`; later points are withdrawn.
 
         `hparams` is what `trial_hparams` gives; `config` is what the text tab shows, else they.
+        `facts` stand there, too, at the end: data, protocol, split.
         """
         self._log = EventLog(folder, first_epoch)
+        self._facts = facts or {}
+        self._last_epoch = first_epoch - 1
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in hparams.items():
             if isinstance(value, bool):
@@ -107,17 +111,27 @@ class TrialBoard:
                 hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start
             )
         )
-        self._log.write(summary=_text_summary("configuration", _markdown(config or hparams)))
+        self._log.write(summary=text_summary("configuration", table("dial", config or hparams)))
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
         """Add one point to each curve; `metrics` has "epoch" and what the trainer measured."""
         values = [
             Summary.Value(tag=tag, simple_value=metrics[tag]) for tag in SCALARS if tag in metrics
         ]
-        self._log.write(step=int(metrics["epoch"]), summary=Summary(value=values))
+        self._last_epoch = int(metrics["epoch"])
+        self._log.write(step=self._last_epoch, summary=Summary(value=values))
 
-    def end(self, state: str) -> None:
-        """Write how the trial ended, and close. A stopped trial has done what it was asked to."""
+    def end(
+        self, state: str, reason: str | None = None, best: Mapping[str, float] | None = None
+    ) -> None:
+        """Write how the trial ended, and close. A stopped trial has done what it was asked to.
+
+        `best` are the metrics of its best epoch, if it has one.
+        """
+        self._log.write(
+            step=self._last_epoch,
+            summary=text_summary("trial", trial_text(state, reason, best, self._facts)),
+        )
         status = {
             "complete": api_pb2.STATUS_SUCCESS,
             "stopped": api_pb2.STATUS_SUCCESS,
@@ -216,16 +230,33 @@ def _hparams_summary(tag: str, **content: Any) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata)])
 
 
-def _text_summary(tag: str, markdown: str) -> Summary:
+def text_summary(tag: str, markdown: str) -> Summary:
+    """Markdown in the text tab."""
     metadata = text_metadata.create_summary_metadata(display_name="", description="")
     tensor = TensorProto(dtype=DT_STRING, string_val=[markdown.encode()])
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
 
 
-def _markdown(values: Mapping[str, Any]) -> str:
-    """A table; whatever stands in a value, it stays text."""
+def trial_text(
+    state: str,
+    reason: str | None,
+    best: Mapping[str, float] | None,
+    facts: Mapping[str, Any],
+) -> str:
+    """What a trial did, as a table: its state, the numbers of its best epoch, on which data."""
+    rows: dict[str, Any] = {"state": state.replace("_", " ")}
+    if reason:
+        rows["reason"] = reason
+    if best:
+        rows["best epoch"] = f"{best['epoch']:.0f}"
+        rows |= {name: f"{best[name]:.4f}" for name in METRICS if name in best}
+    return table("trial", {**rows, **facts})
+
+
+def table(heading: str, values: Mapping[str, Any]) -> str:
+    """Names and values in Markdown; whatever stands in a value, it stays text."""
     rows = [f"| {_escaped(name)} | {_escaped(value)} |" for name, value in values.items()]
-    return "\n".join(["| dial | value |", "| --- | --- |", *rows])
+    return "\n".join([f"| {heading} | value |", "| --- | --- |", *rows])
 
 
 def _escaped(value: Any) -> str:
