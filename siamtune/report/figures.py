@@ -42,7 +42,12 @@ STYLE: dict[Any, object] = {
 }
 DPI = 150
 POSITIVE, NEGATIVE = (0.03, 0.30, 0.65), (0.76, 0.10, 0.12)
-SALIENCY_COLUMNS = ("", "gradient of the score", "brighter: more alike", "brighter: less alike")
+SALIENCY_COLUMNS = (
+    "",
+    "gradient of minus the distance",
+    "brighter: more alike",
+    "brighter: less alike",
+)
 NAME_LETTERS = 26
 GOLDEN = 0.6180339887
 
@@ -148,7 +153,7 @@ def _calibration(axes: Axes, pairs: Sequence[Pair], verifier: Verifier) -> None:
             )  # fmt: skip
     axes.set(
         xlim=(low, high), ylim=(-0.05, 1.18), yticks=(0, 0.5, 1),
-        xlabel="score: minus the distance of the two embeddings", ylabel="probability",
+        xlabel=f"score: {score_name(verifier)}", ylabel="probability",
     )  # fmt: skip
     for text, side in (("different people ", "right"), (" same person", "left")):
         axes.text(
@@ -382,6 +387,13 @@ def _stretched(face: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Any numbers `(C, R, R)` as bytes; the outermost half percent on both sides is cut off."""
     low, high = np.quantile(face, [0.005, 0.995])
     return ((face - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
+
+
+def score_name(verifier: Verifier) -> str:
+    """What a model's score is, beside an axis."""
+    if verifier.scorer is not None:
+        return verifier.scorer_name
+    return "minus the distance of the two embeddings"
 
 
 def _colour(same: bool) -> str:

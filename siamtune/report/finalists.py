@@ -31,6 +31,7 @@ from siamtune.report.figures import (
     SOFT,
     STYLE,
     mistakes_figure,
+    score_name,
 )
 from siamtune.report.gallery import Gallery
 from siamtune.report.table import one_line
@@ -80,7 +81,7 @@ def write_finalist(folder: Path, gallery: Gallery, step: int, about: str) -> Non
         pr_curve("same person", pairs.same.astype(np.int64), probabilities),
         histogram("scores/same person", pairs.scores[pairs.same], bins),
         histogram("scores/different people", pairs.scores[~pairs.same], bins),
-        _image("curves/scores", scores_figure(pairs, verifier.threshold)),
+        _image("curves/scores", scores_figure(pairs, verifier.threshold, score_name(verifier))),
         _image("curves/roc", roc_figure(pairs, verifier.threshold)),
         _image("curves/roc, rare errors", roc_figure(pairs, verifier.threshold, rare=True)),
     ]
@@ -126,7 +127,7 @@ def roc_figure(pairs: ScoredPairs, threshold: float, *, rare: bool = False) -> F
     return figure
 
 
-def scores_figure(pairs: ScoredPairs, threshold: float) -> Figure:
+def scores_figure(pairs: ScoredPairs, threshold: float, name: str) -> Figure:
     """How often each score occurs among pairs of one person and of two, and the threshold."""
     bins = np.linspace(pairs.scores.min(), pairs.scores.max(), BINS + 1).tolist()
     with matplotlib.rc_context(STYLE):
@@ -144,7 +145,7 @@ def scores_figure(pairs: ScoredPairs, threshold: float) -> Figure:
                 histtype="stepfilled",
             )
         axes.axvline(threshold, color=SOFT, linewidth=1.5, label=f"threshold {threshold:.3f}")
-        axes.set(xlabel="score: minus the distance of the two embeddings", ylabel="pairs")
+        axes.set(xlabel=f"score: {name}", ylabel="pairs")
         axes.legend(frameon=False)
     return figure
 

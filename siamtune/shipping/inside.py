@@ -1,4 +1,4 @@
-"""What goes on inside a network: its layers' maps, and the pixels that a score hangs on."""
+"""What goes on inside a network: its layers' maps, and the pixels that a distance hangs on."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def layers(verifier: Verifier, face: NDArray[np.uint8]) -> list[Layer]:
 
 
 def saliency(verifier: Verifier, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Gradients `(2, R, R)` of the score of two faces `(2, C, R, R)` uint8 by their pixels.
+    """Gradients `(2, R, R)` of minus the distance by the pixels of two faces `(2, C, R, R)` uint8.
 
     By those that the network sees, after normalization, summed over the channels and averaged over
     noisy copies. Where it is positive, a brighter pixel makes the two more alike.
