@@ -18,16 +18,16 @@ FLOORS = [
     {"verification"},
     {"models", "losses", "data"},
     {"search"},
-    {"config", "errors"},
+    {"config", "errors", "folders"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 # On the ground floor the configuration raises errors; the faults themselves know nothing.
 GROUND = {("config", "errors")}
 ONLY = {"ray": {"launch"}, "torch.distributed": {"training", "launch"}}
-NO_TORCH = {"search", "config", "errors", "cli"}
+NO_TORCH = {"search", "config", "errors", "folders", "cli"}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "siamtune")
-FILES += [PACKAGE / "config.py", PACKAGE / "errors.py"]
+FILES += [PACKAGE / f"{name}.py" for name in ("config", "errors", "folders")]
 
 
 def room_of(path: Path) -> str:

@@ -4,7 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,10 +19,11 @@ if TYPE_CHECKING:
     from siamtune.search.runs import Run
 
 HOST = "127.0.0.1"
+FETCH_EVERY_S = 20.0
 
 
 def board(
-    run: Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")],
+    run: options.RunName,
     port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 6006,
     output: options.Output = Path("runs"),
 ) -> None:
@@ -41,6 +45,8 @@ def board(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    if found.url is not None:
+        Thread(target=_keep_up, args=(found.url, output), daemon=True).start()
     try:
         _, complaints = server.communicate()
     except KeyboardInterrupt:
@@ -58,6 +64,16 @@ def _show_finalists(run: "Run") -> None:
 
     if driver_of(run) is None:
         show_finalists(run)
+
+
+def _keep_up(url: str, output: Path) -> None:
+    """Bring the copy of a run up to date from time to time: its search may still go on."""
+    from siamtune.search.runs import find_run
+
+    while True:
+        sleep(FETCH_EVERY_S)
+        with suppress(SiamtuneError):  # the store does not answer now
+            find_run(url, output)
 
 
 def _check_port(port: int) -> None:

@@ -130,6 +130,7 @@ def evaluate(
     from siamtune.launch.evaluate import Questions, evaluate_ensemble
     from siamtune.launch.evaluate import evaluate as evaluate_folds
     from siamtune.launch.evidence import default_run
+    from siamtune.launch.mirror import mirrored
     from siamtune.launch.worker import data_folds
     from siamtune.report.evidence import default_configs
     from siamtune.report.progress import progress_bar
@@ -157,7 +158,7 @@ def evaluate(
         "config": {name: flatten(member) for name, member in members.items()} or flatten(chosen),
     }
     run = _open_run(output, name, facts, config.stem if config else protocol)
-    tell(f"run: {run.folder}")
+    tell(f"run: {run.place}")
 
     def asked(config: "TrialConfig") -> Questions:
         return Questions(
@@ -168,27 +169,28 @@ def evaluate(
         )
 
     flipped = all(asked(each).flip_average for each in members.values() or [chosen])
-    if members:
-        questions = {member: asked(each) for member, each in members.items()}
-        methods = evaluate_ensemble(
-            run, facts["config"], spec, questions, threads=threads, tell=tell
-        )
-    else:
-        methods = evaluate_folds(
-            run, facts["config"], spec, asked(chosen), threads=threads, tell=tell
-        )
-    if defaults:
-        longest = max(each.epochs for each in members.values() or [chosen])
-        for name_of_default, dials in default_configs().items():
-            beside = default_run(run, name_of_default)
-            beside.folder.mkdir(parents=True, exist_ok=True)
-            dials = {**dials, "epochs": longest}
-            plainly = Questions(
-                (str(dials["loss.distance"]),), threshold_from=asked(chosen).threshold_from
+    with mirrored(run, tell):
+        if members:
+            questions = {member: asked(each) for member, each in members.items()}
+            methods = evaluate_ensemble(
+                run, facts["config"], spec, questions, threads=threads, tell=tell
             )
-            tell(f"{name_of_default}, {longest} epochs")
-            (method,) = evaluate_folds(beside, dials, spec, plainly, threads=threads, tell=tell)
-            methods.append(replace(method, name=name_of_default))
+        else:
+            methods = evaluate_folds(
+                run, facts["config"], spec, asked(chosen), threads=threads, tell=tell
+            )
+        if defaults:
+            longest = max(each.epochs for each in members.values() or [chosen])
+            for name_of_default, dials in default_configs().items():
+                beside = default_run(run, name_of_default)
+                beside.folder.mkdir(parents=True, exist_ok=True)
+                dials = {**dials, "epochs": longest}
+                plainly = Questions(
+                    (str(dials["loss.distance"]),), threshold_from=asked(chosen).threshold_from
+                )
+                tell(f"{name_of_default}, {longest} epochs")
+                (method,) = evaluate_folds(beside, dials, spec, plainly, threads=threads, tell=tell)
+                methods.append(replace(method, name=name_of_default))
     if as_json:
         print(json.dumps(_document(run, facts, flipped, methods), indent=2))
     else:
@@ -226,17 +228,18 @@ def _open_run(output: Path, name: str | None, facts: dict[str, Any], stem: str) 
         UsageError: the run of that name is another evaluation, or none.
     """
     from siamtune.cli.search import now
-    from siamtune.search.runs import Run, new_run, write_text
+    from siamtune.search.runs import find_run, list_runs, new_run, write_text
 
-    if name and (output / name / "run.json").is_file():
-        run = Run(output / name)
+    before_it = {run.name: run for run in list_runs(output)} if name else {}
+    if name in before_it:
+        run = find_run(before_it[name].place, output)
         before = run.facts()
         changed = [
             key for key in ("kind", "protocol", "splits", "config") if before.get(key) != facts[key]
         ]
         if changed:
             raise UsageError(
-                f"{run.folder} must be the same evaluation to go on with it, but "
+                f"{run.place} must be the same evaluation to go on with it, but "
                 f"{', '.join(changed)} changed; choose another --name"
             )
         return run

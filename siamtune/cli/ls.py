@@ -57,7 +57,7 @@ def _document(run: "Run") -> dict[str, Any]:
     order = ranked(records.values(), metric, mode)
     return {
         "name": run.name,
-        "folder": str(run.folder),
+        "folder": run.place,
         "kind": facts.get("kind"),
         "data": facts.get("data"),
         "protocol": facts.get("protocol"),

@@ -30,8 +30,25 @@ Landmarks = Annotated[
 SplitSeed = Annotated[
     int, typer.Option(help="Decides who is in training, validation and test.", min=0)
 ]
-Output = Annotated[Path, typer.Option(help="Where run folders are made.", envvar="SIAMTUNE_OUTPUT")]
-RunName = Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")]
+
+
+def output_folder(text: str) -> Path:
+    """The folder of `--output`; for a URL that of its copies on this machine."""
+    from siamtune.search.store import copies_of, is_url
+
+    return copies_of(text) if is_url(str(text)) else Path(text)
+
+
+Output = Annotated[
+    Path,
+    typer.Option(
+        help="Where run folders are made: a folder, or a URL like s3://bucket/runs.",
+        envvar="SIAMTUNE_OUTPUT",
+        parser=output_folder,
+        metavar="FOLDER|URL",
+    ),
+]
+RunName = Annotated[str, typer.Argument(help="A run folder, a run's name or URL, or `latest`.")]
 Model = Annotated[
     str | None,
     typer.Option(

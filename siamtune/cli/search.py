@@ -165,7 +165,7 @@ def search(
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run folder, a run's name, or `latest`.")],
+    run: options.RunName,
     trials: Annotated[
         str | None, typer.Option(help="In all, or +N for N more than were asked for before.")
     ] = None,
@@ -216,7 +216,7 @@ def resume(
     )  # fmt: skip
     asked = asked_now.over(Asked(**facts.get("asked", {})))
     spec = DataSpec(**facts["data_spec"])
-    tell(f"resuming {found.folder}")
+    tell(f"resuming {found.place}")
     if space is not None:
         for line in plan_carry(found, before, loaded).lines():
             tell(line)
@@ -328,7 +328,7 @@ def _search(
     if result.ended_early != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
         show_finalists(run)
     if result.ended_early:
-        tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.folder}")
+        tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.place}")
     if result.ended_early in ("Ctrl-C", VERB):
         raise typer.Exit(130)
     if result.winner is None:

@@ -92,7 +92,7 @@ def train(
         "command": sys.argv[1:],
     }
     write_text(run.facts_path, json.dumps(facts, indent=2) + "\n")
-    tell(f"run: {run.folder}")
+    tell(f"run: {run.place}")
     record = train_alone(
         run, flatten(chosen), spec, facts, threads, tell,
         resources=TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker),

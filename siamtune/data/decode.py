@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
 from siamtune.data.sources import Source
 from siamtune.errors import DataError
+from siamtune.folders import default_cache_folder
 
 Picture = NDArray[Any]  # (H, W, 3) uint8, RGB
 Progress = Callable[[str, int, int], None]
@@ -76,12 +76,6 @@ class Pictures:
         if (self.heights != self.heights[0]).any() or (self.widths != self.widths[0]).any():
             return None
         return self.pixels.reshape(len(self), self.heights[0], self.widths[0], 3)
-
-
-def default_cache_folder() -> Path:
-    """$SIAMTUNE_CACHE, or the place that the system has for such things."""
-    chosen = os.environ.get("SIAMTUNE_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("siamtune")
 
 
 def decode(

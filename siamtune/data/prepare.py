@@ -32,12 +32,12 @@ from siamtune.data.decode import (
     Progress,
     available_threads,
     decode,
-    default_cache_folder,
 )
 from siamtune.data.normalization import Normalization, fit_normalization, restore_normalization
 from siamtune.data.sources import Source
 from siamtune.data.split import PARTS, Split, split_identities
 from siamtune.errors import CheckpointError
+from siamtune.folders import default_cache_folder
 
 # Enters the names of files in the cache: raise it when boxes, cuts or fits change.
 VERSION = 1

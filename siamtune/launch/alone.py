@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from siamtune.launch.cluster import (
     resolved,
 )
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
+from siamtune.launch.mirror import mirrored
 from siamtune.launch.preflight import preflight
 from siamtune.launch.worker import run_trial
 from siamtune.search.config_file import config_yaml
@@ -53,25 +55,33 @@ def train_alone(
         mode="max",
         threads=threads or len(os.sched_getaffinity(0)),
     )
-    recorder = Recorder(run.trials_path)
-    unlike = {name: value for name, value in config.items() if value != DEFAULTS[name]}
-    recorder.started(0, unlike, {key: facts[key] for key in ("data", "protocol", "split")})
-    tell("  ".join(f"{column.rpartition('/')[2]:>8}" for column in COLUMNS))
-    with _results(job, resources or TrialResources(), address) as results:
-        for result in results:
-            if metrics := result.get("metrics"):
-                recorder.epoch(0, metrics)
-                tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
-            if state := result.get("state"):
-                recorder.ended(0, state, result.get("reason"))
-    recorder.close()
-    folder = trial_folder(run.folder, 0)
-    if (folder / BEST).exists():
-        write_text(run.folder / "best.yaml", config_yaml(config))
-        ship_model(folder / BEST, run.folder / "best" / "model.safetensors")
-        for name in (LAST, BEST):
-            (folder / name).unlink(missing_ok=True)
-    return recorder.records[0]
+    resources = resources or TrialResources()
+    with mirrored(run, tell) as mirror:
+        if mirror is not None and resources.workers > 1:
+            job = replace(job, store=run.url)
+        recorder = Recorder(run.trials_path)
+        unlike = {name: value for name, value in config.items() if value != DEFAULTS[name]}
+        recorder.started(0, unlike, {key: facts[key] for key in ("data", "protocol", "split")})
+        tell("  ".join(f"{column.rpartition('/')[2]:>8}" for column in COLUMNS))
+        with _results(job, resources, address) as results:
+            for result in results:
+                if metrics := result.get("metrics"):
+                    recorder.epoch(0, metrics)
+                    tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
+                if state := result.get("state"):
+                    recorder.ended(0, state, result.get("reason"))
+        recorder.close()
+        folder = trial_folder(run.folder, 0)
+        if mirror is not None and job.store is not None:
+            mirror.fetch(f"trials/{folder.name}/{BEST}")
+        if (folder / BEST).exists():
+            write_text(run.folder / "best.yaml", config_yaml(config))
+            ship_model(folder / BEST, run.folder / "best" / "model.safetensors")
+            for name in (LAST, BEST):
+                (folder / name).unlink(missing_ok=True)
+                if mirror is not None:
+                    mirror.remove(f"trials/{folder.name}/{name}")
+        return recorder.records[0]
 
 
 @contextmanager
@@ -84,7 +94,7 @@ def _results(
     prepare_environment(address)
     connect(address, resources, verbose=False)
     resources = resolved(resources)
-    preflight(job.data, resources, folder=Path(job.run_folder))
+    preflight(job.data, resources, output=job.store or Path(job.run_folder))
     from siamtune.launch.gang import Gang
 
     gang = Gang(resources)

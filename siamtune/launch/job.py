@@ -34,6 +34,7 @@ class TrialJob:
     recorded_epochs: int = 0  # of an earlier life of this trial; later ones are told again
     retries: int = 0  # how often its process has vanished
     watchdog: float = 0.0  # usual epochs without a report until its process ends itself; 0: never
+    store: str | None = None  # URL of the run, where it does not lie in a shared folder
 
     @property
     def folder(self) -> Path:

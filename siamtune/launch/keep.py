@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from siamtune.launch.job import BEST, LAST, trial_folder
+from siamtune.launch.mirror import Mirror
 from siamtune.search.config_file import config_yaml
 from siamtune.search.records import TrialRecord, best_epoch, ranked
 from siamtune.search.runs import Run, write_text
@@ -32,8 +33,10 @@ class CheckpointKeeper:
         space: Space,
         records: Mapping[int, TrialRecord],
         limit: int | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._run = run
+        self._mirror = mirror
         self._space = space
         self._limit = limit
         self._next_look = 0.0
@@ -88,6 +91,8 @@ class CheckpointKeeper:
     def _remove(self, number: int, name: str) -> None:
         folder = trial_folder(self._run.folder, number)
         (folder / name).unlink(missing_ok=True)
+        if self._mirror is not None:
+            self._mirror.remove(f"{folder.relative_to(self._run.folder).as_posix()}/{name}")
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -95,6 +100,8 @@ class CheckpointKeeper:
         text = winner_yaml(self._run, self._space, winner)
         write_text(self._run.folder / "best.yaml", text)
         checkpoint = trial_folder(self._run.folder, winner.number) / BEST
+        if self._mirror is not None:
+            self._mirror.fetch(checkpoint.relative_to(self._run.folder).as_posix())
         if checkpoint.exists():
             ship_model(checkpoint, self._run.folder / "best" / "model.safetensors")
 

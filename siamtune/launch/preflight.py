@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +19,10 @@ from typing import Any
 
 from siamtune import __version__
 from siamtune.data.sources import open_source
-from siamtune.errors import ClusterError, DataError, InvalidInput
+from siamtune.errors import ClusterError, DataError, InvalidInput, SiamtuneError
 from siamtune.launch.cluster import TrialResources, concurrent_trials
 from siamtune.launch.job import DataSpec
+from siamtune.search.store import is_url, open_store
 
 # What numbers depend on, by its name at the package index.
 PACKAGES = (
@@ -55,7 +57,7 @@ def preflight(
     data: DataSpec,
     resources: TrialResources,
     *,
-    folder: Path | None = None,
+    output: Path | str | None = None,
     may_grow: bool = False,
 ) -> Preflight:
     """Check what a search will need, before its first trial; to be called when Ray is connected.
@@ -64,18 +66,19 @@ def preflight(
         connect(address, resources, verbose=False)
         found = preflight(data, resolved(resources))
 
-    A trial must fit; on every other host of the cluster `folder` must be the folder that it is
+    A trial must fit; on every other host of the cluster `output` must be the folder that it is
     here, `data` must hold the same pictures, and the packages must be of the same versions. A
     cluster of one host answers at once. Hosts that join later are not asked: there a trial whose
     run folder is missing fails with its reason.
 
     Args:
-        folder: exists here and is meant to be shared; None where nothing is to be written.
+        output: a folder that exists here and is meant to be shared, or the URL of an object store;
+            None where nothing is to be written.
         may_grow: do not refuse a trial that fits no host yet.
 
     Raises:
-        ClusterError: a trial fits nowhere, a host does not answer, does not see `folder`, or has
-            other packages.
+        ClusterError: a trial fits nowhere, a host does not answer, cannot write to `output` or
+            sees another folder there, or has other packages.
         DataError: a host does not have the pictures.
     """
     import ray
@@ -93,20 +96,28 @@ def preflight(
     asked = [node for node in nodes if node["NodeID"] != here and _works(node)]
     if not asked:
         return Preflight(found, concurrent)
-    marker = None if folder is None else folder / f"{MARKER}{secrets.token_hex(8)}"
-    try:
-        if marker is not None:
-            _write_marker(marker)
-        answers = _ask(asked, data, marker)
-        _check_versions(answers)
-        if marker is not None:
-            _check_shared(answers, marker)
-        _check_data(answers, data)
-        _check_cuda(answers, resources)
-    finally:
-        if marker is not None:
-            for path in marker.parent.glob(f"{marker.name}*"):
-                path.unlink(missing_ok=True)
+    name = f"{MARKER}{secrets.token_hex(8)}"
+    if isinstance(output, str):
+        answers = _ask(asked, data, f"{output}/{name}")
+        with suppress(OSError):
+            for answer in answers:
+                open_store(output).remove(f"{name}/{answer.node_id}")
+    else:
+        marker = output.absolute() / name if output else None
+        try:
+            if marker is not None:
+                _write_marker(marker)
+            answers = _ask(asked, data, str(marker) if marker else None)
+            if marker is not None:
+                _check_shared(answers, marker)
+        finally:
+            if marker is not None:
+                for path in marker.parent.glob(f"{marker.name}*"):
+                    path.unlink(missing_ok=True)
+    _check_versions(answers)
+    _check_writing(answers, output)
+    _check_data(answers, data)
+    _check_cuda(answers, resources)
     return Preflight(found, concurrent)
 
 
@@ -144,12 +155,15 @@ def look_around(
     """What one host sees; runs there. Plain data in and out, whatever version it has."""
     cannot_write = lacks_pictures = ""
     pictures: tuple[Any, ...] = ()
-    sees = marker is not None and _seen(Path(marker), patience_s)
-    if sees:
-        try:
+    store = marker is not None and is_url(marker)
+    sees = marker is not None and (store or _seen(Path(marker), patience_s))
+    try:
+        if marker is not None and store:
+            open_store(marker).write(node_id, b"")
+        elif sees:
             Path(f"{marker}-{node_id}").write_text("")
-        except OSError as error:
-            cannot_write = error.strerror or str(error)
+    except (OSError, SiamtuneError) as error:
+        cannot_write = getattr(error, "strerror", None) or str(error)
     try:
         pictures = _pictures(DataSpec(**data))
     except InvalidInput as error:
@@ -161,7 +175,7 @@ def look_around(
     return asdict(answer)
 
 
-def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: Path | None) -> list[_Answer]:
+def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: str | None) -> list[_Answer]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -171,7 +185,7 @@ def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: Path | None
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         reference = task.options(scheduling_strategy=there).remote(
             asdict(data),
-            str(marker.absolute()) if marker else None,
+            marker,
             SIGHT_TIMEOUT_S,
             node["NodeID"],
             _facts(node).gpus,
@@ -218,24 +232,37 @@ def _check_versions(answers: Sequence[_Answer]) -> None:
         )
 
 
-def _check_shared(answers: Sequence[_Answer], marker: Path) -> None:
-    folder, here = marker.parent, socket.gethostname()
+def _check_writing(answers: Sequence[_Answer], output: Path | str | None) -> None:
+    cure = (
+        "give all hosts the same way to the store and the same credentials"
+        if isinstance(output, str)
+        else "mount it for writing, for the user that Ray runs as"
+    )
     for answer in answers:
         if answer.cannot_write:
             raise ClusterError(
-                f"--output must be writable on all hosts, but {folder} is not on {answer.name} "
-                f"({answer.cannot_write}); mount it for writing, for the user that Ray runs as"
+                f"--output must be writable on all hosts, but {output} is not on {answer.name} "
+                f"({answer.cannot_write}); {cure}"
             )
+
+
+def _check_shared(answers: Sequence[_Answer], marker: Path) -> None:
+    folder, here = marker.parent, socket.gethostname()
     blind = [
         answer.name
         for answer in answers
-        if not answer.sees_folder or not _seen(Path(f"{marker}-{answer.node_id}"), SIGHT_TIMEOUT_S)
+        if not answer.sees_folder
+        or (
+            not answer.cannot_write
+            and not _seen(Path(f"{marker}-{answer.node_id}"), SIGHT_TIMEOUT_S)
+        )
     ]
     if blind:
         raise ClusterError(
             f"--output must be a folder that all hosts share, but what {here} writes into {folder} "
             f"is not seen on {', '.join(blind)}; give a folder on a disk that all of them mount "
-            "under the same path, such as NFS, EFS, Filestore or Lustre"
+            "under the same path (NFS, EFS, Filestore, Lustre), or the URL of an object store, "
+            "like s3://bucket/runs"
         )
 
 

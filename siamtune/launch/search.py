@@ -25,6 +25,7 @@ from siamtune.launch.cluster import (
 )
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
+from siamtune.launch.mirror import Mirror, mirrored
 from siamtune.launch.preflight import HostFacts, packages, preflight
 from siamtune.report.tensorboard import trial_hparams, write_experiment
 from siamtune.search.lock import driving
@@ -88,10 +89,11 @@ def run_search(
     Raises:
         NoTrialSucceeded: the first trials all failed, or none was complete or stopped at the end.
         ClusterError: the cluster cannot hold one trial.
-        InvalidInput: another process drives this run.
+        InvalidInput: another process drives this run, or its object store cannot be written.
+        SiamtuneError: the object store does not take the rest.
     """
-    with driving(run):
-        return _run_search(run, space, data, facts, options, view)
+    with driving(run), mirrored(run, view.log) as mirror:
+        return _run_search(run, space, data, facts, options, view, mirror)
 
 
 def _run_search(
@@ -101,6 +103,7 @@ def _run_search(
     facts: Mapping[str, Any],
     options: SearchOptions,
     view: View,
+    mirror: Mirror | None,
 ) -> SearchResult:
     began = time.monotonic()
     prepare_environment(options.address)
@@ -117,7 +120,9 @@ def _run_search(
 
     connect(options.address, options.resources, verbose=options.verbose)
     resources = resolved(options.resources)
-    found = preflight(data, resources, folder=run.folder, may_grow=options.concurrent is not None)
+    found = preflight(
+        data, resources, output=run.url or run.folder, may_grow=options.concurrent is not None
+    )
     write_text(
         run.folder / "environment.json", json.dumps(environment(found.hosts), indent=2) + "\n"
     )
@@ -143,10 +148,11 @@ def _run_search(
             threads=max(1, int(resources.cpus_per_worker)),
             recorded_epochs=recorded_epochs,
             watchdog=options.watchdog,
+            store=run.url,
         )
         return {"job": to_plain(job), "size": asdict(resources)}
 
-    keeper = CheckpointKeeper(run, space, recorder.records, options.disk_limit)
+    keeper = CheckpointKeeper(run, space, recorder.records, options.disk_limit, mirror)
 
     def listen(record: TrialRecord) -> None:
         view.update(recorder.records, record)
@@ -215,7 +221,7 @@ def _run_search(
     finally:
         recorder.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    go_on = f"go on with: siamtune resume {run.folder}"
+    go_on = f"go on with: siamtune resume {run.place}"
     if isinstance(driver.error, OSError | Unwritable):
         told = str(driver.error)
         if isinstance(driver.error, OSError):
@@ -230,7 +236,7 @@ def _run_search(
         which = "the last trials have all" if best else "every trial so far has"
         message = (
             f"{which} failed, for this reason: {driver.hopeless}\n"
-            f"tracebacks: {run.folder}/trials/*/error.txt"
+            f"tracebacks: {run.place}/trials/*/error.txt"
         )
         if best:
             raise SiamtuneError(f"{message}\nmend it, then {go_on}")

@@ -32,6 +32,7 @@ from siamtune.errors import (
     Unwritable,
 )
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
+from siamtune.launch.mirror import run_stored_trial
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
@@ -99,6 +100,9 @@ def run_trial(
     Closing the iterator stops the trial after the epoch that it yielded last. Interrupted trials go
     on from their last epoch, which lies in the trial's folder.
     """
+    if job.store is not None:
+        yield from run_stored_trial(job, lambda local: run_trial(local, device))
+        return
     torch.set_num_threads(job.threads)
     board = None
     best_metrics: Mapping[str, float] | None = None

@@ -254,6 +254,6 @@ def print_final_table(
         lines.append(f"best configuration: {run.folder / 'best.yaml'}")
     if (run.folder / "best" / "model.safetensors").exists():
         lines.append(f"best model: {run.folder / 'best' / 'model.safetensors'}")
-    lines.append(f"curves: siamtune board {run.folder}")
+    lines.append(f"curves: siamtune board {run.place}")
     for line in lines:
         console.print(Text(one_line(line)), soft_wrap=True)

@@ -15,9 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from siamtune.errors import InvalidInput
-from siamtune.search.runs import Run, write_text
+from siamtune.search.runs import LOCK, Run, write_text
 
-LOCK = ".driver.lock"
 # Beside the lock, not in it: who asks for a lock may empty its file.
 DRIVER = "driver.json"
 

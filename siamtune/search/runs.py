@@ -20,13 +20,16 @@ best.yaml, best/    the winner: configuration, model.safetensors
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from siamtune.errors import InvalidInput, UsageError
+from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
 
+LOCK = ".driver.lock"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -37,6 +40,17 @@ class Run:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def url(self) -> str | None:
+        """Where it lies in an object store, if it does; the folder is a copy then."""
+        store = origin(self.folder.parent)
+        return f"{store}/{self.name}" if store else None
+
+    @property
+    def place(self) -> str:
+        """Its folder or URL, as a person names it."""
+        return self.url or str(self.folder)
 
     @property
     def facts_path(self) -> Path:
@@ -99,6 +113,12 @@ def new_run(output: Path, name: str | None, space_name: str) -> Run:
             f"digit, but got {name!r}"
         )
     folder = output / name
+    store = origin(output)
+    if store and "run.json" in open_store(store).child(name).listed():
+        raise UsageError(
+            f"{store}/{name} exists already; choose another --name, or go on with: siamtune resume "
+            f"{name} --output {store}"
+        )
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -116,18 +136,26 @@ def find_run(name_or_path: str, output: Path) -> Run:
     Raises:
         InvalidInput: there is none.
     """
+    if is_url(name_or_path):
+        parent, _, name = name_or_path.rstrip("/").rpartition("/")
+        return find_run(name, copies_of(parent))
+    store = origin(output)
     if name_or_path == "latest":
         runs = list_runs(output)
         if not runs:
-            raise InvalidInput(f"there is no run in {output}; start one with: siamtune search")
-        return max(runs, key=lambda run: run.facts_path.stat().st_mtime)
+            place = store or output
+            raise InvalidInput(f"there is no run in {place}; start one with: siamtune search")
+        latest = max(runs, key=lambda run: run.facts_path.stat().st_mtime)
+        return find_run(latest.name, output) if store else latest
+    if store and RUN_NAME.fullmatch(name_or_path):
+        _fetch(store, output / name_or_path)
     for folder in (Path(name_or_path), output / name_or_path):
         if os.path.isfile(folder / "run.json"):  # False, too, for a name that is too long
             return Run(folder)
     known = ", ".join(sorted(run.name for run in list_runs(output))[-10:]) or "none"
     raise InvalidInput(
-        f"{name_or_path!r} must be a run folder or the name of a run in {output}, but it is "
-        f"neither; runs there: {known}"
+        f"{name_or_path!r} must be a run folder or the name of a run in {store or output}, but it "
+        f"is neither; runs there: {known}"
     )
 
 
@@ -135,11 +163,27 @@ def list_runs(output: Path) -> list[Run]:
     """Every run under `output`, by name."""
     if not output.is_dir():
         return []
+    if store := origin(output):
+        for name in open_store(store).folders():
+            if RUN_NAME.fullmatch(name):
+                _fetch(store, output / name, lambda name: "/" not in name)
     return [
         Run(Path(entry.path))
         for entry in sorted(os.scandir(output), key=lambda entry: entry.name)
         if entry.is_dir() and os.path.exists(os.path.join(entry.path, "run.json"))
     ]
+
+
+def _fetch(store: str, copy: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
+    """Bring the copy of a run up to date, unless a search here works on it: then it is ahead."""
+    from filelock import FileLock, Timeout
+
+    if copy.is_dir():
+        try:
+            FileLock(copy / LOCK, timeout=0).acquire().lock.release()
+        except Timeout:
+            return
+    fetch(open_store(store).child(copy.name), copy, wanted)
 
 
 def write_text(path: Path, text: str) -> None:

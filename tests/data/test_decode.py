@@ -21,11 +21,11 @@ from siamtune.data.decode import (
     TASKS_AHEAD_PER_THREAD,
     available_threads,
     decode,
-    default_cache_folder,
     read_picture,
 )
 from siamtune.data.sources import Source
 from siamtune.errors import DataError
+from siamtune.folders import default_cache_folder
 
 Picture = NDArray[np.uint8]
 

@@ -33,7 +33,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_one_host_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_ask", None)
-    found = preflight(DEMO, SMALL, folder=tmp_path)
+    found = preflight(DEMO, SMALL, output=tmp_path)
     assert len(found.hosts) == 1
     assert found.concurrent == found.hosts[0].cpus / 0.5
     assert not list(tmp_path.iterdir())
@@ -42,7 +42,7 @@ def test_one_host_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_host_that_is_like_this_one_passes_and_no_marker_stays(
     tmp_path: Path, pattern_people: Path, elsewhere: str
 ) -> None:
-    found = preflight(DataSpec(str(pattern_people)), SMALL, folder=tmp_path)
+    found = preflight(DataSpec(str(pattern_people)), SMALL, output=tmp_path)
     assert [host.name for host in found.hosts] == [elsewhere]
     assert not list(tmp_path.iterdir())
 
@@ -53,7 +53,7 @@ def test_every_package_that_differs_is_told_with_its_host(
     mine = {**versions(), "python": "3.10.1", "torch": "1.0", "numpy": versions()["numpy"]}
     monkeypatch.setattr(room, "versions", lambda: mine)
     with pytest.raises(ClusterError) as raised:
-        preflight(DEMO, SMALL, folder=tmp_path)
+        preflight(DEMO, SMALL, output=tmp_path)
     message = str(raised.value)
     assert f"torch: 1.0 on {elsewhere}, {packages()['torch']} on {elsewhere}" in message
     assert "python: 3.10.1" in message
@@ -68,13 +68,13 @@ def test_a_folder_that_the_host_does_not_see_is_refused(
     monkeypatch.setattr(room, "SIGHT_TIMEOUT_S", 0.0)
     ask = room._ask
 
-    def ask_about_another(nodes: Any, data: DataSpec, marker: Path) -> Any:
+    def ask_about_another(nodes: Any, data: DataSpec, marker: str) -> Any:
         """The host looks at a disk of its own under the same path."""
-        return ask(nodes, data, tmp_path / "its own" / marker.name)
+        return ask(nodes, data, str(tmp_path / "its own" / Path(marker).name))
 
     monkeypatch.setattr(room, "_ask", ask_about_another)
     with pytest.raises(ClusterError, match=f"all hosts share.*is not seen on {elsewhere}"):
-        preflight(DEMO, SMALL, folder=tmp_path)
+        preflight(DEMO, SMALL, output=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,284 @@
+"""A run that lies in an object store: what changes on this machine goes there, soon after.
+
+The driver's files (study, record, space, winner) are sent by a thread of its own, at most every two
+seconds, the study never behind the record. A trial's files are sent by its worker after every
+epoch, before the driver hears of it. So if the driver's host is lost, its last seconds of events
+are, but no epoch: the checkpoints tell those again.
+"""
+
+import json
+import logging
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from siamtune.config import DEFAULTS, flatten, trial_config
+from siamtune.errors import InvalidInput, SiamtuneError
+from siamtune.launch.job import BEST, LAST, TrialJob
+from siamtune.search.lock import DRIVER
+from siamtune.search.runs import Run
+from siamtune.search.store import (
+    Signature,
+    Store,
+    local_files,
+    local_signature,
+    open_store,
+    read_agreed,
+    write_agreed,
+    write_bytes,
+)
+from siamtune.training.checkpoint import read_checkpoint
+from siamtune.training.distributed import rank
+
+EVERY_S = 2.0
+# How often the store is told that the driver lives, and after what silence it is taken for dead.
+HEARTBEAT_S, DEAD_AFTER_S = 30.0, 120.0
+RETRIES_S = (0.5, 2.0, 5.0, 15.0, 30.0)  # a store may be out of reach for a minute
+# Lines are only added to them, so that what ends in a line break is whole.
+JOURNALS = ("trials.jsonl", "study.log")
+
+logger = logging.getLogger(__name__)
+
+
+class Mirror:
+    """The driver's end: sends what changes in the copy of a run until it is closed."""
+
+    def __init__(self, run: Run, store: Store, log: Callable[[str], None]) -> None:
+        self._run, self._store, self._log = run, store, log
+        self._sent = read_agreed(run.folder)
+        self._to_remove: list[str] = []
+        self._beat = 0.0
+        self._silent_since: float | None = None  # when the store ceased to answer
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run_thread, daemon=True)
+
+    def start(self) -> None:
+        """Send all that is there, then what changes.
+
+        Raises:
+            InvalidInput: the store cannot be written, or the driver of another host is at work.
+        """
+        self._refuse_another_driver()
+        try:
+            self._send()
+        except OSError as error:
+            raise InvalidInput(
+                f"{self._store.url} must be writable, but {error}; check its name, the region and "
+                "the credentials"
+            ) from error
+        self._thread.start()
+
+    def remove(self, name: str) -> None:
+        """Remove a file from the store once all that has happened before was sent."""
+        self._to_remove.append(name)
+
+    def fetch(self, name: str) -> Path | None:
+        """A file that a worker has sent, as a copy here; None if there is none."""
+        path = self._run.folder / name
+        try:
+            write_bytes(path, _patiently(partial(self._store.read, name)))
+        except FileNotFoundError:
+            return None
+        # It is the store's own and need not be sent back.
+        self._sent[name] = (self._sent.get(name, ((0, 0), (0, 0)))[0], local_signature(path))
+        return path
+
+    def close(self) -> None:
+        """Send the rest.
+
+        Raises:
+            SiamtuneError: the store does not answer; the message says where all of it lies.
+        """
+        self._closing.set()
+        self._thread.join()
+        try:
+            _patiently(self._send)
+            self._store.remove(DRIVER)
+        except OSError as error:
+            raise SiamtuneError(
+                f"{self._store.url} must hold the whole run, but it could not be sent ({error}); "
+                f"it lies in {self._run.folder}, and `siamtune resume {self._run.url}` on this "
+                "machine sends it"
+            ) from error
+
+    def _run_thread(self) -> None:
+        wait_s = EVERY_S
+        while not self._closing.wait(wait_s):
+            began = time.monotonic()
+            try:
+                self._send()
+                if self._silent_since is not None:
+                    self._log(f"{self._store.url} answers again")
+                self._silent_since = None
+            except Exception as error:  # whatever a store's library raises, the search goes on
+                if self._silent_since is None:
+                    self._silent_since = began
+                    self._log(
+                        f"{self._store.url} does not take what is sent ({error}); the search goes "
+                        f"on and its files lie in {self._run.folder} until it does"
+                    )
+            # A large study takes its time to send: leave the network to the workers for longer.
+            wait_s = max(EVERY_S, 10 * (time.monotonic() - began))
+
+    def _send(self) -> None:
+        removals, folder = len(self._to_remove), self._run.folder
+        changed = [
+            name
+            for name, path in local_files(folder)
+            if self._sent.get(name, (None, None))[1] != _signature_or_none(path)
+        ]
+        # What the record tells must be known to the study: so it is read first and sent last.
+        contents = {}
+        for name in sorted(changed, key=lambda name: name == "study.log"):
+            with suppress(FileNotFoundError):  # removed since it was listed
+                contents[name] = _whole_lines(folder / name)
+        for name in sorted(contents, key=lambda name: name == "trials.jsonl"):
+            here, content = contents[name]
+            self._sent[name] = (self._store.write(name, content), here)
+        if contents:
+            write_agreed(folder, dict(self._sent))  # a copy: another thread may add to it
+        if time.monotonic() > self._beat + HEARTBEAT_S and (folder / DRIVER).exists():
+            self._store.write(DRIVER, (folder / DRIVER).read_bytes())
+            self._beat = time.monotonic()
+        for name in self._to_remove[:removals]:
+            self._store.remove(name)
+            self._sent.pop(name, None)
+        del self._to_remove[:removals]
+
+    def _refuse_another_driver(self) -> None:
+        """Refuse a run that another host drives, as far as its last sign of life can tell."""
+        try:
+            there = self._store.read(DRIVER)
+            driver = json.loads(there)
+            host, pid, since = (str(driver[key]) for key in ("host", "pid", "since"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if host == socket.gethostname():
+            return  # the lock of this machine knows better
+        seen = self._store.listed().get(DRIVER, (0, 0))[1]
+        probe = self._store.write(f"{DRIVER}.probe", b"")[1]  # the store's own clock
+        self._store.remove(f"{DRIVER}.probe")
+        silent_s = (probe - seen) / 1e9
+        if silent_s < DEAD_AFTER_S:
+            raise InvalidInput(
+                f"{self._run.url} must be driven by one process at a time, but process {pid} on "
+                f"{host} drives it (since {since}, last heard of {silent_s:.0f} s ago); wait for "
+                f"its end, or {DEAD_AFTER_S:.0f} s if it is dead"
+            )
+
+
+@contextmanager
+def mirrored(run: Run, log: Callable[[str], None]) -> Iterator[Mirror | None]:
+    """Keep the store of a run up to date for as long as the context lasts; None where it has none.
+
+    Raises:
+        InvalidInput, SiamtuneError: see `Mirror`.
+    """
+    if run.url is None:
+        yield None
+        return
+    mirror = Mirror(run, open_store(run.url), log)
+    mirror.start()
+    try:
+        yield mirror
+    finally:
+        mirror.close()
+
+
+Results = Generator[dict[str, Any], None, None]
+
+
+def run_stored_trial(job: TrialJob, run: Callable[[TrialJob], Results]) -> Results:
+    """Run a trial on this host's own disk; its files are in the store before a result is told."""
+    assert job.store is not None
+    store = open_store(job.store)
+    with tempfile.TemporaryDirectory(prefix=f"siamtune-trial-{job.number}-") as scratch:
+        local = replace(job, run_folder=scratch, store=None)
+        files = _TrialFiles(store, local)
+        files.fetch()
+        try:
+            with closing(run(local)) as results:
+                for result in results:
+                    files.send()
+                    yield result
+        finally:
+            with suppress(OSError):  # all but the last words of its TensorBoard log is there
+                files.send()
+
+
+class _TrialFiles:
+    """What a worker writes for a trial, on its way to the store."""
+
+    def __init__(self, store: Store, job: TrialJob) -> None:
+        self._store, self._job = store, job
+        self._root = Path(job.run_folder)
+        self._sent: dict[str, Signature] = {}
+
+    def fetch(self) -> None:
+        """Bring the checkpoints of an earlier life of the trial, on this host or another."""
+        folder = self._job.folder
+        for name in (LAST, BEST):
+            path = folder / name
+            place = path.relative_to(self._root).as_posix()
+            with suppress(FileNotFoundError):
+                write_bytes(path, _patiently(partial(self._store.read, place)))
+                self._sent[place] = local_signature(path)
+        if not _is_of(folder / LAST, self._job):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def send(self) -> None:
+        if rank() != 0:
+            return
+        for name, path in local_files(self._root):
+            here = local_signature(path)
+            if self._sent.get(name) != here:
+                _patiently(partial(self._store.write, name, path.read_bytes()))
+                self._sent[name] = here
+
+
+def _is_of(checkpoint: Path, job: TrialJob) -> bool:
+    """Whether a checkpoint is of this trial, and not of one whose start was never sent.
+
+    Such a trial was lost with its driver's host, and its number was given again.
+    """
+    with suppress(InvalidInput):
+        theirs = {**DEFAULTS, **read_checkpoint(checkpoint).facts.get("config", {})}
+        return theirs == flatten(trial_config(dict(job.config)))
+    return False
+
+
+def _whole_lines(path: Path) -> tuple[Signature, bytes]:
+    """The signature and content of a file; of one that grows, up to its last line break."""
+    here = local_signature(path)
+    content = path.read_bytes()
+    if path.name in JOURNALS:
+        content = content[: content.rfind(b"\n") + 1]
+    return here, content
+
+
+def _signature_or_none(path: Path) -> Signature | None:
+    try:
+        return local_signature(path)
+    except FileNotFoundError:
+        return None
+
+
+def _patiently(action: Callable[[], Any]) -> Any:
+    """Do something with the store; if it does not answer, again, for a minute in all."""
+    for wait_s in RETRIES_S:
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            logger.warning("the object store did not answer: %s", error)
+            time.sleep(wait_s)
+    return action()

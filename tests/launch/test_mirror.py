@@ -1,0 +1,236 @@
+"""Searches whose run lies in an object store: `file://`, a store that needs no server."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siamtune.cli.options import output_folder
+from siamtune.cli.search import resume, search
+from siamtune.config import DEFAULTS, flatten, trial_config
+from siamtune.errors import InvalidInput, SiamtuneError
+from siamtune.launch import mirror as room
+from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
+from siamtune.launch.mirror import Mirror, mirrored
+from siamtune.launch.worker import run_trial
+from siamtune.search.history import read_history
+from siamtune.search.records import Recorder, read_records
+from siamtune.search.runs import Run, new_run
+from siamtune.search.store import open_store
+from siamtune.training.checkpoint import read_checkpoint
+
+SPACE = """
+version: 1
+study: {trials: 3, scheduler: {none: {}}, sampler: {random: {}}, seed: 0}
+fixed: {epochs: 2, data.resolution_px: 16, data.crop: none, model.width: 0.5,
+        model.embedding_size: 16, batch.images: 16}
+space:
+  optim.lr: {float: [1e-4, 3e-2], log: true}
+"""
+Elsewhere = Callable[[str], None]
+
+
+@pytest.fixture
+def on_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """Go on with the disk of another host: what is not in the store is not there."""
+
+    def go(name: str) -> None:
+        monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / name))
+
+    go("first host")
+    return go
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/bucket/runs"
+
+
+def no_log(line: str) -> None: ...
+
+
+@pytest.mark.ray
+def test_a_search_in_a_store_is_whole_on_every_host_and_goes_on_there(
+    ray_here: None, tmp_path: Path, pattern_people: Path, url: str, on_host: Elsewhere
+) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    search(space=str(tmp_path / "space.yaml"), data=str(pattern_people), concurrent=2, name="run",
+           output=output_folder(url))  # fmt: skip
+    here = read_history(f"{url}/run", Path("runs"))
+    assert {record.state for record in here.records.values()} == {"complete"}
+    files = open_store(f"{url}/run").files()
+    assert {"run.json", "space.yaml", "environment.json", "trials.jsonl", "study.log", "best.yaml",
+            "best/model.safetensors"} <= set(files)  # fmt: skip
+    assert "driver.json" not in files
+    kept = [name for name in files if name.startswith("trials/")]
+    assert sorted(kept) == [f"trials/000{n}/{BEST}" for n in range(3)]
+    for number in here.records:
+        assert any(name.startswith(f"tensorboard/000{number}/events") for name in files)
+
+    on_host("second host")
+    there = read_history(f"{url}/run", Path("runs"))
+    assert there.run.folder != here.run.folder
+    assert there.records == here.records
+    model = there.run.folder / "best" / "model.safetensors"
+    assert (
+        read_checkpoint(model).facts
+        == read_checkpoint(here.run.folder / "best" / "model.safetensors").facts
+    )
+    resume(run="run", trials="+1", concurrent=1, output=output_folder(url))
+
+    on_host("third host")
+    last = read_history(f"{url}/run", Path("runs"))
+    assert sorted(last.records) == [0, 1, 2, 3]
+    assert all(last.records[n] == here.records[n] for n in here.records)
+    assert last.records[3].state == "complete"
+
+
+@pytest.fixture
+def run(url: str, on_host: Elsewhere) -> Run:
+    return new_run(output_folder(url), "run", "x")
+
+
+def job_of(run: Run, pattern_people: Path, **dials: Any) -> TrialJob:
+    small = {"epochs": 3, "data.resolution_px": 16, "data.crop": "none", "model.width": 0.5,
+             "model.embedding_size": 16, "batch.images": 16, **dials}  # fmt: skip
+    config = flatten(trial_config({**DEFAULTS, **small}))
+    return TrialJob(
+        0, config, {}, str(run.folder), DataSpec(str(pattern_people)), "val/auc", "max",
+        store=run.url,
+    )  # fmt: skip
+
+
+def test_a_trial_goes_on_where_it_was_on_another_host(
+    cache: Path, run: Run, pattern_people: Path, on_host: Elsewhere
+) -> None:
+    job = job_of(run, pattern_people)
+    straight = [result["metrics"]["train/loss"] for result in run_trial(replace(job, number=1))]
+    store = open_store(job.store or "")
+    results = run_trial(job)
+    told = [next(results)["metrics"]["train/loss"]]
+    # Before the driver hears of an epoch, its checkpoint is in the store.
+    assert {f"trials/0000/{LAST}", f"trials/0000/{BEST}"} <= set(store.files())
+    results.close()  # the host dies
+    on_host("second host")
+    told += [r["metrics"]["train/loss"] for r in run_trial(replace(job, recorded_epochs=1))]
+    assert told == pytest.approx(straight, rel=1e-6)
+    assert len([name for name in store.files() if name.startswith("tensorboard/0000/")]) == 2
+    assert not list((run.folder / "trials").glob("*")), "workers write on disks of their own"
+
+
+def test_a_checkpoint_of_a_trial_that_was_never_told_is_left_alone(
+    cache: Path, run: Run, pattern_people: Path
+) -> None:
+    """The driver's host was lost just after it had started a trial under this number."""
+    lost = run_trial(job_of(run, pattern_people, **{"optim.lr": 0.03}))
+    next(lost)
+    lost.close()
+    epochs = [r["metrics"]["epoch"] for r in run_trial(job_of(run, pattern_people))]
+    assert epochs == [1, 2, 3]
+
+
+def test_what_is_sent_is_whole_lines_and_the_study_is_never_behind_the_record(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, bytes]] = []
+    store = open_store(run.url or "")
+    write = type(store).write
+
+    def spy(self: Any, name: str, content: bytes) -> Any:
+        sent.append((name, content))
+        return write(self, name, content)
+
+    monkeypatch.setattr(type(store), "write", spy)
+    read = room._whole_lines
+
+    def and_then_a_trial_ends(path: Path) -> Any:
+        """Between the reading of two files the driver tells the study and the record."""
+        content = read(path)
+        for name in ("study.log", "trials.jsonl"):
+            with (run.folder / name).open("a") as file:
+                file.write("2\n")
+        return content
+
+    monkeypatch.setattr(room, "_whole_lines", and_then_a_trial_ends)
+    for name in ("study.log", "trials.jsonl"):
+        (run.folder / name).write_text("1\nhalf a li")
+    Mirror(run, store, no_log)._send()
+    assert [name for name, _ in sent] == ["study.log", "trials.jsonl"]
+    study, record = (content for _, content in sent)
+    assert record == b"1\n"
+    assert study.startswith(b"1\n")
+    assert study.endswith(b"2\n")
+
+
+def test_changes_come_by_themselves_and_removals_after_what_was_told_before(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "EVERY_S", 0.02)
+    store = open_store(run.url or "")
+    with mirrored(run, no_log) as mirror:
+        assert mirror is not None
+        store.write("trials/0000/last.safetensors", b"x")
+        recorder = Recorder(run.trials_path)
+        recorder.started(0, {})
+        recorder.ended(0, "failed", "why")
+        mirror.remove("trials/0000/last.safetensors")
+        for _ in range(200):
+            if "trials/0000/last.safetensors" not in store.files():
+                break
+            time.sleep(0.02)
+        assert b"failed" in store.read("trials.jsonl")
+        recorder.started(1, {})
+        recorder.close()
+    assert store.read("trials.jsonl") == run.trials_path.read_bytes()
+    assert read_records(run.trials_path)[1].state == "running"
+
+
+def test_a_store_that_falls_silent_is_told_once_and_the_search_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "EVERY_S", 0.01)
+    monkeypatch.setattr(room, "RETRIES_S", (0.01,))
+    lines: list[str] = []
+    store = open_store(run.url or "")
+
+    def silent(self: Any, name: str, content: bytes) -> Any:
+        raise OSError("no route to host")
+
+    mirror = Mirror(run, store, lines.append)
+    mirror.start()
+    monkeypatch.setattr(type(store), "write", silent)
+    (run.folder / "run.json").write_text("{}")
+    for _ in range(300):
+        if lines:
+            break
+        time.sleep(0.01)
+    time.sleep(0.1)
+    with pytest.raises(SiamtuneError, match=r"siamtune resume file://.* on this machine sends it"):
+        mirror.close()
+    (line,) = lines
+    assert "no route to host" in line
+    monkeypatch.undo()
+    with mirrored(run, no_log):
+        pass
+    assert store.read("run.json") == b"{}"
+
+
+def test_a_run_that_another_host_drives_is_refused_until_it_is_silent(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(run.url or "")
+    driver = {"host": "elsewhere", "pid": 7, "since": "2026-01-01T00:00:00+00:00"}
+    store.write("driver.json", json.dumps(driver).encode())
+    with pytest.raises(InvalidInput, match="but process 7 on elsewhere drives it"):
+        Mirror(run, store, no_log).start()
+    path = Path((run.url or "").removeprefix("file://")) / "driver.json"
+    long_ago = time.time() - room.DEAD_AFTER_S - 5
+    os.utime(path, (long_ago, long_ago))
+    with mirrored(run, no_log):
+        pass
+    assert "driver.json" not in store.files()

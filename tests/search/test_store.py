@@ -1,0 +1,152 @@
+"""Runs in an object store; `file://` is the one that needs no server."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from siamtune.cli.options import output_folder
+from siamtune.errors import InvalidInput, UsageError
+from siamtune.search.runs import Run, find_run, list_runs, new_run
+from siamtune.search.store import copies_of, fetch, is_url, local_files, open_store, origin
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    (tmp_path / "bucket").mkdir()
+    return tmp_path / "bucket"
+
+
+def test_a_url_is_told_from_a_folder() -> None:
+    assert is_url("s3://bucket/runs")
+    assert is_url("memory://")
+    assert not any(map(is_url, ("runs", "/shared/runs", "C:/runs", "a:b", "./s3:/x", "")))
+
+
+def test_a_url_stands_for_one_folder_of_copies_that_knows_it(bucket: Path) -> None:
+    url = f"file://{bucket}/runs"
+    folder = output_folder(url)
+    assert folder == copies_of(url) == copies_of(f"{url}/")
+    assert origin(folder) == url
+    assert folder != copies_of(f"file://{bucket}/more/runs")
+    assert output_folder("runs") == Path("runs")
+    assert origin(Path("runs")) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://KEY:hunter2@bucket/runs", "s3://bucket/runs?secret_key=1", "gs://bucket#x", "s3://",
+     "s3:///"],
+)  # fmt: skip
+def test_a_url_with_more_than_a_place_is_refused_and_nothing_of_it_is_kept(
+    url: str, cache: Path
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        output_folder(url)
+    assert "hunter2" not in str(raised.value)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("url", ["carrier-pigeon://coop/runs", "s4://bucket/runs"])
+def test_an_unknown_kind_of_store_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="like s3://bucket/runs"):
+        list_runs(output_folder(url))
+
+
+def test_a_store_writes_reads_lists_and_removes(bucket: Path) -> None:
+    store = open_store(f"file://{bucket}").child("runs/faces")
+    assert store.files() == {}
+    told = store.write("trials/0000/last.safetensors", b"12345")
+    assert store.files() == {"trials/0000/last.safetensors": told}
+    assert told[0] == 5
+    assert store.read("trials/0000/last.safetensors") == b"12345"
+    assert open_store(f"file://{bucket}/runs").folders() == ["faces"]
+    store.remove("trials/0000/last.safetensors")
+    store.remove("trials/0000/last.safetensors")  # it is gone, which is what was wanted
+    with pytest.raises(FileNotFoundError):
+        store.read("trials/0000/last.safetensors")
+
+
+def test_fsspec_serves_the_stores_that_arrow_does_not_know() -> None:
+    store = open_store("memory://siamtune/runs").child("faces")
+    store.write("run.json", b"{}")
+    assert list(store.files()) == ["run.json"]
+    assert store.read("run.json") == b"{}"
+    store.remove("run.json")
+    assert store.files() == {}
+
+
+def test_a_copy_follows_the_store_and_keeps_what_only_it_has(bucket: Path, tmp_path: Path) -> None:
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    for name in ("run.json", "trials.jsonl", "trials/0000/last.safetensors"):
+        store.write(name, b"old")
+    fetch(store, copy)
+    assert dict(local_files(copy)).keys() == store.files().keys()
+    before = (copy / "run.json").stat()
+
+    (copy / "study.log").write_bytes(b"never sent")
+    (copy / "run.json").write_bytes(b"changed here")
+    store.write("trials.jsonl", b"new and longer")
+    store.remove("trials/0000/last.safetensors")
+    fetch(store, copy)
+    assert (copy / "trials.jsonl").read_bytes() == b"new and longer"
+    assert not (copy / "trials/0000/last.safetensors").exists()
+    assert (copy / "study.log").read_bytes() == b"never sent"
+    assert (copy / "run.json").read_bytes() == b"changed here"
+    assert before.st_mtime_ns == store.files()["run.json"][1]  # `latest` goes by it
+
+    store.write("run.json", b"changed there, by who went on")
+    fetch(store, copy)
+    assert (copy / "run.json").read_bytes() == b"changed there, by who went on"
+
+
+def test_a_name_in_a_store_cannot_lead_out_of_the_copy(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"file://{bucket}")
+    store.write("run.json", b"{}")
+    names = ["../out", "/tmp/out", "a/../../out", "a//b", "./x", "a\0b", ".driver.lock"]
+    listed = {**store.files(), **dict.fromkeys(names, (3, 1))}
+    monkeypatch.setattr(type(store), "files", lambda self: listed)
+    fetch(store, tmp_path / "deep" / "copy")
+    below = sorted(p.name for p in (tmp_path / "deep").rglob("*") if p.is_file())
+    assert below == [".agreed.json", "run.json"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_are_found_by_url_by_name_and_as_the_latest(bucket: Path) -> None:
+    url = f"file://{bucket}/runs"
+    for at, name in enumerate(("one", "two")):
+        there = open_store(url).child(name)
+        there.write("run.json", b"{}")
+        there.write("tensorboard/events.out.tfevents.1", b"x")
+        os.utime(bucket / "runs" / name / "run.json", (at, at))
+    output = output_folder(url)
+    assert [run.name for run in list_runs(output)] == ["one", "two"]
+    assert not (output / "one" / "tensorboard").exists()  # a list is quick
+    for words in ((f"{url}/two", Path("runs")), ("two", output), ("latest", output)):
+        run = find_run(*words)
+        assert (run.name, run.place) == ("two", f"{url}/two")
+        assert (run.tensorboard / "events.out.tfevents.1").is_file()
+    with pytest.raises(InvalidInput, match=f"the name of a run in {url}.*runs there: one, two"):
+        find_run("three", output)
+    with pytest.raises(UsageError, match=f"{url}/one exists already"):
+        new_run(output, "one", "x")
+    fresh = new_run(output, "three", "x")
+    assert fresh.url == f"{url}/three"
+    assert Run(bucket).url is None
+
+
+def test_a_store_that_does_not_answer_is_told(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = output_folder(f"file://{bucket}/runs")
+    (bucket / "runs").write_text("a file")
+    with pytest.raises(InvalidInput, match="must be reachable and readable"):
+        list_runs(output)
