@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -180,22 +181,19 @@ def _demo() -> Source:
 
 
 def _olivetti(path: Path) -> Source:
-    from sklearn.datasets import fetch_olivetti_faces
+    from siamtune.data.olivetti import PEOPLE, PICTURES, read_olivetti
 
     try:
-        faces = fetch_olivetti_faces(data_home=path.parent, download_if_missing=False)
-    except Exception as error:  # a damaged pickle can raise anything
+        images = read_olivetti(path)
+    except (OSError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and run "
-            "`siamtune data fetch olivetti`"
+            f"{path} cannot be read ({error}); remove it and run `siamtune data fetch olivetti`"
         ) from error
-    images = np.rint(faces.images * 255).astype(np.uint8)
-    names = tuple(f"person {number + 1:02d}" for number in range(int(faces.target.max()) + 1))
     return Source(
         "olivetti",
         tuple(images),
-        faces.target.astype(np.int64),
-        names,
+        np.repeat(np.arange(PEOPLE), PICTURES),
+        tuple(f"person {number + 1:02d}" for number in range(PEOPLE)),
         1.0,
         hashlib.sha256(images.tobytes()).hexdigest(),
         path.parent,

@@ -4,8 +4,9 @@ import logging
 import os
 import secrets
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from siamtune.errors import ClusterError
+from siamtune.errors import ClusterError, InvalidInput
 
 # Set before Ray is imported: most of Ray reads its environment once.
 QUIET = {
@@ -27,6 +28,9 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+
+# Where Ray looks for a token that the environment does not name.
+DEFAULT_TOKEN = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,40 @@ def prepare_environment(address: str | None = None) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
+def check_token_file() -> None:
+    """Refuse a token that every user of this machine can read; Ray itself writes such files.
+
+    Raises:
+        InvalidInput: it is one; the message says how to shut it.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT_TOKEN).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whoever needs it says so
+    if mode & 0o007:
+        raise InvalidInput(
+            f"the cluster's token must be readable by you alone, but others can read {path}; "
+            f"shut it with: chmod 600 {path}"
+        )
+
+
 def connect(address: str | None, resources: TrialResources, *, verbose: bool) -> None:
     """Join the cluster at `address` (or RAY_ADDRESS), else start a local one for this process.
 
     Raises:
         ClusterError: the cluster cannot be reached.
+        InvalidInput: its token lies open.
     """
     import ray
 
     if ray.is_initialized():
         return  # a program that searches twice keeps its cluster
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        check_token_file()
     try:
         ray.init(
             address=address,

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from siamtune.errors import ClusterError, InvalidInput, UsageError
+from siamtune.launch.cluster import DEFAULT_TOKEN, check_token_file
 from siamtune.search.shipped import PACKAGE, shipped_folder
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -26,7 +27,6 @@ CONNECT_TIMEOUT_S = 10.0
 AGENT_TIMEOUT_S = 60.0
 POLL_S = 1.0
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-DEFAULT_TOKEN = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def open_server(address: str) -> JobServer:
 
     Raises:
         UsageError: the address is not one of HTTP.
+        InvalidInput: the token lies open.
         ClusterError: nobody answers there, or the token is missing or wrong.
     """
     url = urlsplit(address if "://" in address else f"http://{address}")
@@ -76,6 +77,7 @@ def open_server(address: str) -> JobServer:
     except OSError as error:
         raise ClusterError(_unreachable(address, error)) from None
 
+    check_token_file()
     if "RAY_AUTH_MODE" not in os.environ and _has_token():
         os.environ["RAY_AUTH_MODE"] = "token"  # Ray's job client does not look for one by itself
     # A RAY_ADDRESS for other commands would be preferred to the one that was asked for.
@@ -104,7 +106,7 @@ def submit_job(server: JobServer, entrypoint: str, working_dir: Path | None = No
             runtime_env |= {"working_dir": str(working_dir), "excludes": ["runs/"]}
         with _told(server.address):
             try:
-                return str(server.client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env))
+                return _send(server, entrypoint, runtime_env)
             except ValueError as error:
                 raise InvalidInput(
                     f"{working_dir} must be a folder small enough to be sent, but {error}; choose "

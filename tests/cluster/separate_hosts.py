@@ -1,0 +1,168 @@
+"""A cluster of separate hosts on this machine, started as `cluster/slurm.sh` starts one.
+
+    python tests/cluster/separate_hosts.py    # as root: hosts, addresses, trials on each, time
+
+The Slurm script runs as it is, but for the one line that a person edits, on the first of three
+hosts; its `srun` is a stand-in that starts the step on all three, as Slurm's daemons do.
+"""
+
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from hosts import hosts, why_not
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 900.0
+
+SPACE = """
+version: 1
+study: {trials: 6, scheduler: {none: {}}, sampler: {random: {}}, seed: 0}
+fixed: {epochs: 2, data.resolution_px: 16, data.crop: none, model.width: 0.5,
+        model.embedding_size: 16, batch.images: 16}
+space:
+  optim.lr: {float: [1e-4, 3e-2], log: true}
+"""
+# Slurm's part where the job runs: the step goes to all nodes with its environment; here it begins.
+SRUN = """#!/bin/bash
+while [[ $1 == --nodes=* || $1 == --ntasks-per-node=* || $1 == --cpus-per-task=* ]]; do shift; done
+{ export -p; printf exec; printf ' %q' "$@"; } >"$SLURM_SUBMIT_DIR/.step"
+mv "$SLURM_SUBMIT_DIR/.step" "$SLURM_SUBMIT_DIR/step"
+exec "$@"
+"""
+# Slurm's daemon on the other nodes.
+DAEMON = 'until [[ -e $0/step ]]; do sleep 0.2; done; source "$0/step"'
+
+# What the job does in place of one search; "$@" is what the script would have told that:
+# --name first --output $shared/runs --address ... --gpus-per-worker 0.
+SEARCH = 'siamtune search --space "$shared/space.yaml" --data "$shared/people" "$@"'
+COMMANDS = {
+    "unshared": f"{SEARCH} --output $HOME/runs",  # the disk of one host
+    "alone": SEARCH,
+    "pairs": f"{SEARCH} --name pairs --workers-per-trial 2 --trials 2",
+    "job": (
+        'siamtune submit --address http://127.0.0.1:8265 --working-dir "$shared/people" -- '
+        'resume first --trials +1 --output "$shared/runs"'
+    ),
+    # The dashboard by the host's address, as another host would call it; and without the token.
+    "outside": "curl -sS http://10.77.0.1:8265/api/version",
+    "stranger": "RAY_AUTH_MODE=disabled siamtune status --address http://127.0.0.1:8265",
+    "token": 'stat -c %a "$RAY_AUTH_TOKEN_PATH"; cat "$RAY_AUTH_TOKEN_PATH"',
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a command did on the first host."""
+
+    code: int
+    seconds: float
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int  # of the Slurm script
+    log: str
+    steps: Mapping[str, Step]
+    shared: Path
+    addresses: Mapping[str, str]  # by host
+    seconds: float
+
+    def trials_by_host(self, run: str) -> Counter[str]:
+        """On how many trials of a run each host worked, by who wrote their TensorBoard logs."""
+        logs = (self.shared / "runs" / run / "tensorboard").glob("[0-9]*/events.*")
+        return Counter(log.name.split(".")[4] for log in logs)
+
+
+def slurm_job(folder: Path, commands: Mapping[str, str] = COMMANDS) -> Outcome:
+    """Run shell commands, one after another, in one Slurm job on three hosts."""
+    shared, tools, steps = folder / "shared", folder / "bin", folder / "steps"
+    for made in (shared, tools, steps):
+        made.mkdir()
+    draw_people(shared / "people")
+    (shared / "space.yaml").write_text(SPACE)
+    (tools / "activate").write_text(f'PATH="{tools}:{Path(sys.executable).parent}:$PATH"\n')
+    (tools / "srun").write_text(SRUN)
+    (tools / "srun").chmod(0o755)
+    lines = ["set +e", f"shared={shared}"]
+    for name, command in commands.items():
+        lines += ["began=$(date +%s%N)", f"({command}) >{steps}/{name}.out 2>{steps}/{name}.err",
+                  f"echo $? $began $(date +%s%N) >{steps}/{name}.end"]  # fmt: skip
+    (shared / "steps.sh").write_text("\n".join(lines) + "\n")
+    script, edited = re.subn(
+        r"command=\(siamtune search [^)]*\)",
+        f'command=(bash {shared}/steps.sh --name "$run")',
+        (ROOT / "cluster" / "slurm.sh").read_text(),
+    )
+    assert edited == 1
+    (shared / "slurm.sh").write_text(script)
+    environment = {
+        "SLURM_SUBMIT_DIR": str(shared), "SLURM_JOB_NAME": "first", "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "1", "SIAMTUNE_VENV": str(folder),
+        "PYTHONPATH": str(ROOT),
+        # Ray makes its workers nicer than anything else, and on a busy machine they get no turn.
+        "RAY_worker_niceness": "0",
+    }  # fmt: skip
+    began = time.monotonic()
+    with hosts(3, folder) as found, (folder / "log").open("w") as log:
+        first, *others = found
+        for host in others:
+            host.start(["bash", "-c", DAEMON, str(shared)], stdout=log, stderr=log)
+        script_path = str(shared / "slurm.sh")
+        done = first.run(["bash", script_path], environment, TIMEOUT_S, stdout=log, stderr=log)
+    return Outcome(
+        done.returncode,
+        (folder / "log").read_text(),
+        {name: _step(steps / name) for name in commands if (steps / f"{name}.end").exists()},
+        shared,
+        {host.name: host.address for host in found},
+        time.monotonic() - began,
+    )
+
+
+def draw_people(folder: Path) -> None:
+    """Twelve people with four pictures each: a pattern a person, noise a picture."""
+    rng = np.random.default_rng(0)
+    for person in range(12):
+        pattern = cv2.resize(rng.normal(size=(6, 5, 3)), (20, 24), interpolation=cv2.INTER_CUBIC)
+        (folder / f"person {person:02d}").mkdir(parents=True)
+        for picture in range(4):
+            pixels = 128 + 35 * pattern + 20 * rng.normal(size=pattern.shape)
+            path = folder / f"person {person:02d}" / f"{picture}.png"
+            cv2.imwrite(str(path), pixels.clip(0, 255).astype(np.uint8))
+
+
+def _step(path: Path) -> Step:
+    code, began, ended = map(int, Path(f"{path}.end").read_text().split())
+    stdout, stderr = (Path(f"{path}.{kind}").read_text() for kind in ("out", "err"))
+    return Step(code, (ended - began) / 1e9, stdout, stderr)
+
+
+def main() -> None:
+    if reason := why_not():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory(prefix="siamtune-hosts-") as folder:
+        outcome = slurm_job(Path(folder))
+        if outcome.code:
+            print(outcome.log)
+        for name, step in outcome.steps.items():
+            last = (step.stderr.strip() or step.stdout.strip()).splitlines()[-1:] or [""]
+            if name != "token":
+                print(f"{name:<9} exit {step.code:>3} after {step.seconds:5.1f} s  {last[0][:100]}")
+        for name, address in outcome.addresses.items():
+            worked = {run: outcome.trials_by_host(run)[name] for run in ("first", "pairs")}
+            print(f"{name}  {address}  trials: {worked}")
+        print(f"the Slurm script: exit {outcome.code}, {outcome.seconds:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Searches across three hosts with addresses, processes and disks of their own, token on.
+
+The one thing that is not real is Slurm. Where namespaces cannot be made the tests are skipped.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hosts import why_not
+from separate_hosts import Outcome, slurm_job
+
+from siamtune.search.records import read_records
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    if reason := why_not():
+        pytest.skip(reason)
+    outcome = slurm_job(tmp_path_factory.mktemp("separate"))
+    assert outcome.code == 0, outcome.log
+    return outcome
+
+
+def test_a_folder_of_one_host_is_refused_before_the_first_epoch(outcome: Outcome) -> None:
+    step = outcome.steps["unshared"]
+    assert step.code == 6, step.stderr
+    assert "is not seen on host2, host3; give a folder on a disk that all" in step.stderr
+    assert "Traceback" not in step.stderr
+
+
+@pytest.mark.parametrize(("name", "run", "trials"), [("alone", "first", 7), ("pairs", "pairs", 2)])
+def test_a_search_runs_across_hosts(outcome: Outcome, name: str, run: str, trials: int) -> None:
+    step = outcome.steps[name]
+    assert step.code == 0, step.stderr
+    records = read_records(outcome.shared / "runs" / run / "trials.jsonl")
+    assert [record.state for record in records.values()] == ["complete"] * trials
+    worked = outcome.trials_by_host(run)
+    assert worked.total() == trials
+    # With one processor a host two workers of a trial are always on two of them.
+    assert name == "pairs" or set(worked) == set(outcome.addresses)
+
+
+def test_a_job_runs_on_the_cluster_and_hands_back_its_id(outcome: Outcome) -> None:
+    step = outcome.steps["job"]
+    assert step.code == 0, step.stderr
+    assert re.fullmatch(r"raysubmit_\w+\n", step.stdout)
+    assert "resuming" in step.stderr
+    assert "7 complete" in step.stderr
+
+
+def test_the_token_keeps_others_out_and_is_in_no_file_that_stays(outcome: Outcome) -> None:
+    mode, token = outcome.steps["token"].stdout.split()
+    assert (mode, len(token)) == ("600", 64)
+    for path in outcome.shared.rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+    assert token not in outcome.log
+    assert "refused" in outcome.steps["outside"].stderr  # the dashboard listens on the loopback
+    stranger = outcome.steps["stranger"]
+    assert stranger.code == 6
+    assert "wants the cluster's token, but got none" in stranger.stderr
