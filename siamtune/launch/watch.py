@@ -119,7 +119,9 @@ def _log_path(job: TrialJob) -> Path:
 
 def _open_log(job: TrialJob) -> TextIO:
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
+        # Not its parents: a host without the run folder must be told from one that shares it.
+        job.folder.parent.mkdir(exist_ok=True)
+        job.folder.mkdir(exist_ok=True)
         return _log_path(job).open("w")
     except OSError:  # the trial will say so itself when it writes its checkpoint
         assert sys.__stderr__ is not None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.DOTALL)
 # In a folder of copies: which URL it is of. In the copy of a run: what was there when they agreed.
 ORIGIN, AGREED = ".origin.json", ".agreed.json"
-# What lies in a run folder for this machine alone.
-OWN = (AGREED, ".driver.lock")
+# What lies in a run folder for this host alone: locks, unfinished files, who runs a trial.
+HOST_ONLY = (".*", "*.lock", "worker-*.log")
 
 Signature = tuple[int, int]  # bytes, and nanoseconds since 1970 of the last change
 
@@ -197,7 +198,7 @@ def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name:
     now: dict[str, tuple[Signature, Signature]] = {}
     for name, signature in there.items():
         path = copy / name
-        if not _inside(name) or name in OWN:
+        if not _inside(name) or name.rpartition("/")[2].startswith("."):
             continue
         before = agreed.get(name)
         if before and before[0] == signature and path.exists():
@@ -237,9 +238,9 @@ def local_signature(path: Path) -> Signature:
 
 
 def local_files(copy: Path) -> Iterator[tuple[str, Path]]:
-    """What of a copy belongs into the store: no lock, and no file that is still being written."""
+    """What of a copy belongs into the store: all but what only this host needs."""
     for path in sorted(copy.rglob("*")):
-        if not path.name.startswith(".") and path.is_file() and not path.name.endswith(".lock"):
+        if path.is_file() and not any(fnmatch(path.name, own) for own in HOST_ONLY):
             yield path.relative_to(copy).as_posix(), path
 
 

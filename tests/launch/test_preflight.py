@@ -120,11 +120,11 @@ def test_a_trial_on_a_host_that_came_later_and_does_not_see_the_run_fails_with_i
     tmp_path: Path,
 ) -> None:
     from siamtune.config import DEFAULTS
-    from siamtune.launch.worker import run_trial
+    from siamtune.launch.watch import run_watched
 
     run_folder = tmp_path / "runs" / "run"
     job = TrialJob(0, DEFAULTS, {}, str(run_folder), DEMO, "val/auc", "max")
-    (result,) = run_trial(job)
+    (result,) = run_watched(job)
     assert result["state"] == "failed"
     assert "must be seen by every host" in result["reason"]
     assert not run_folder.parent.exists()  # the next trial there must be refused as well
