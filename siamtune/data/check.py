@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtune.data.cache import cached_file, digest
-from siamtune.data.decode import Pictures, Progress, available_threads, default_cache_folder
+from siamtune.data.decode import Pictures, Progress, available_threads
 from siamtune.data.sources import Source
 from siamtune.data.split import PARTS, Split
+from siamtune.folders import default_cache_folder
 from siamtune.errors import DataError
 
 # Enters the names of files in the cache: raise it when other pictures would be called alike.

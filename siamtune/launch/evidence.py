@@ -136,7 +136,7 @@ def run_baselines(
     document = _read_json(path)
     if document.get("split") != split or document.get("version") != VERSION:
         from siamtune.data.cache import cached_file, digest
-        from siamtune.data.decode import default_cache_folder
+        from siamtune.folders import default_cache_folder
         from siamtune.launch.worker import data_source
 
         config = trial_config(_first_config(history))
