@@ -14,8 +14,8 @@ from siamtune.data.cache import cached_file, digest
 from siamtune.data.decode import Pictures, Progress, available_threads
 from siamtune.data.sources import Source
 from siamtune.data.split import PARTS, Split
-from siamtune.folders import default_cache_folder
 from siamtune.errors import DataError
+from siamtune.folders import default_cache_folder
 
 # Enters the names of files in the cache: raise it when other pictures would be called alike.
 VERSION = 1
