@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
+from siamtune.cli.help import Verb, Verbs
 from siamtune.errors import DataError
 
 if TYPE_CHECKING:
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 LEAKS_SHOWN = 3
 
-app = typer.Typer(help="List, check and download sources of faces.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Verbs,
+    help="List, check and download sources of faces: siamtune data check lfw",
+    no_args_is_help=True,
+)
 
 
-@app.command("list")
+@app.command("list", cls=Verb)
 def list_sources(data_home: options.DataHome = None, as_json: options.Json = False) -> None:
-    """List the sources that have a name, and where they were found."""
+    """List the sources that have a name, and where they were found: siamtune data list"""
     from siamtune.data.sources import SOURCES
 
     rows = [_row(name, data_home) for name in SOURCES]
@@ -30,9 +35,9 @@ def list_sources(data_home: options.DataHome = None, as_json: options.Json = Fal
         print(_line(row))
 
 
-@app.command("fetch")
+@app.command("fetch", cls=Verb)
 def fetch_source(
-    name: Annotated[str, typer.Argument(help="lfw or olivetti")],
+    name: Annotated[str, typer.Argument(help="lfw or olivetti", autocompletion=complete.sources)],
     data_home: options.DataHome = None,
     as_json: options.Json = False,
 ) -> None:
@@ -47,9 +52,14 @@ def fetch_source(
     print(_line(row))
 
 
-@app.command("check")
+@app.command("check", cls=Verb)
 def check_source(
-    name: Annotated[str, typer.Argument(help="demo, lfw, olivetti or a FOLDER of person/*.jpg")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="demo, lfw, olivetti or a FOLDER of person/*.jpg", autocompletion=complete.sources
+        ),
+    ],
     protocol: Annotated[
         str,
         typer.Option(

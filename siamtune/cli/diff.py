@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 from siamtune.errors import DataError, InvalidInput, UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,15 @@ HARDLY = 0.001  # smaller p values are told as "below"
 
 def diff(
     run: options.RunName,
-    first: Annotated[int, typer.Argument(metavar="A", help="A trial's number.", min=0)],
-    second: Annotated[int, typer.Argument(metavar="B", help="Another's.", min=0)],
+    first: Annotated[
+        int,
+        typer.Argument(
+            metavar="A", help="A trial's number.", min=0, autocompletion=complete.trials
+        ),
+    ],
+    second: Annotated[
+        int, typer.Argument(metavar="B", help="Another's.", min=0, autocompletion=complete.trials)
+    ],
     faces: Annotated[
         bool, typer.Option(help="Draw the pairs that only one of them judges rightly.")
     ] = True,
@@ -38,7 +45,7 @@ def diff(
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
-    """Compare two trials: dials, numbers, and the pairs they judge differently: diff latest 7 12"""
+    """Compare two trials, their dials, numbers and judgements: siamtune diff latest 7 12"""
     from siamtune.launch.contest import contest, draw_flips
     from siamtune.search.history import read_history
 

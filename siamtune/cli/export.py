@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 from siamtune.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ def export(
     run: options.RunName,
     to: Annotated[Path, typer.Option(help="The folder to make; it must not exist yet.")],
     trial: Annotated[
-        int | None, typer.Argument(help="The trial's number. Default: the best.", min=0)
+        int | None,
+        typer.Argument(
+            help="The trial's number. Default: the best.",
+            min=0,
+            autocompletion=complete.kept_trials,
+        ),
     ] = None,
     far: Annotated[
         float | None,

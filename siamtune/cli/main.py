@@ -19,6 +19,7 @@ from siamtune.cli import (
     figures,
     jobs,
     ls,
+    plan,
     predict,
     report,
     rescore,
@@ -29,43 +30,57 @@ from siamtune.cli import (
     top,
     train,
 )
+from siamtune.cli.help import Verb, Verbs
 from siamtune.errors import SiamtuneError
 
 # A name may hold codes that move the cursor or colour the screen.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+HELP = """Hyperparameter search for siamese networks that verify faces:
+siamtune search --space quickstart
+
+    siamtune plan --space full --data lfw
+    siamtune search --space full --data path/to/people --trials 50 --time-budget 2h
+    siamtune top latest
+    siamtune report latest
+    siamtune predict a.jpg b.jpg
+
+`siamtune VERB -h` begins with examples, too. `siamtune --install-completion` teaches bash, zsh or
+fish to complete verbs, options, runs, trials, spaces and dials."""
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
 4 no trial succeeded, 5 the disk is full or gone, 6 the cluster cannot run this, 130 ended in good
 order by Ctrl-C or `siamtune stop`."""
 
 app = typer.Typer(
     name="siamtune",
-    help="Hyperparameter search for siamese networks that verify faces.",
+    cls=Verbs,
+    help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # reflows paragraphs
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("search")(search.search)
-app.command("resume")(search.resume)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("top")(top.top)
-app.command("show")(show.show)
-app.command("diff")(diff.diff)
-app.command("report")(report.report)
-app.command("stop")(stop.stop)
-app.command("rescore")(rescore.rescore)
-app.command("export")(export.export)
-app.command("predict")(predict.predict)
-app.command("embed")(embed.embed)
-app.command("figures")(figures.figures)
-app.command("board")(board.board)
-app.command("ls")(ls.ls)
-app.command("submit")(jobs.submit)
-app.command("status")(jobs.status)
-app.command("logs")(jobs.logs)
+app.command("plan", cls=Verb)(plan.plan)
+app.command("search", cls=Verb)(search.search)
+app.command("resume", cls=Verb)(search.resume)
+app.command("train", cls=Verb)(train.train)
+app.command("evaluate", cls=Verb)(evaluate.evaluate)
+app.command("top", cls=Verb)(top.top)
+app.command("show", cls=Verb)(show.show)
+app.command("diff", cls=Verb)(diff.diff)
+app.command("report", cls=Verb)(report.report)
+app.command("stop", cls=Verb)(stop.stop)
+app.command("rescore", cls=Verb)(rescore.rescore)
+app.command("export", cls=Verb)(export.export)
+app.command("predict", cls=Verb)(predict.predict)
+app.command("embed", cls=Verb)(embed.embed)
+app.command("figures", cls=Verb)(figures.figures)
+app.command("board", cls=Verb)(board.board)
+app.command("ls", cls=Verb)(ls.ls)
+app.command("submit", cls=Verb)(jobs.submit)
+app.command("status", cls=Verb)(jobs.status)
+app.command("logs", cls=Verb)(jobs.logs)
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(data.app, name="data")
 

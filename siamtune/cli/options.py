@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from siamtune.cli import complete
 from siamtune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="demo, lfw, olivetti or a FOLDER of person/*.jpg. Default: $SIAMTUNE_DATA or demo.",
+        autocompletion=complete.sources,
         show_default=False,
     ),
 ]
@@ -48,18 +50,36 @@ Output = Annotated[
         metavar="FOLDER|URL",
     ),
 ]
-RunName = Annotated[str, typer.Argument(help="A run folder, a run's name or URL, or `latest`.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        help="A run folder, a run's name or URL, or `latest`.", autocompletion=complete.runs
+    ),
+]
+SpaceOption = Annotated[
+    str,
+    typer.Option(
+        "--space",
+        help="A space file, or the name of a shipped space.",
+        autocompletion=complete.spaces,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
         help="An exported folder, a run or `latest`. Default: siamtune's own, trained on LFW.",
         envvar="SIAMTUNE_MODEL",
+        autocompletion=complete.runs,
         show_default=False,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated."),
+    typer.Option(
+        "--set",
+        help="Fix a dial, e.g. --set optim.lr=1e-3. May be repeated.",
+        autocompletion=complete.dials,
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training pictures.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -36,7 +36,10 @@ def predict(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Tell whether two pictures show the same person: siamtune predict a.jpg b.jpg"""
+    """Tell whether two pictures show the same person: siamtune predict a.jpg b.jpg
+
+    siamtune predict --pairs pairs.csv --model my-model > answers.csv
+    """
     if (pairs is None) == (not pictures):
         raise UsageError("give two pictures, or --pairs with a CSV file")
     if pictures and len(pictures) != 2:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 from siamtune.errors import InvalidInput, NoTrialSucceeded
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Asked:
 
 
 def search(
-    space: Annotated[str, typer.Option(help="A space file, or the name of a shipped space.")],
+    space: options.SpaceOption,
     data: options.Data = None,
     data_home: options.DataHome = None,
     landmarks: options.Landmarks = None,
@@ -104,14 +104,22 @@ def search(
     split_seed: options.SplitSeed = 0,
     warm_from: Annotated[
         str | None,
-        typer.Option(help="A search of the same data and split whose trials the sampler learns."),
+        typer.Option(
+            help="A search of the same data and split whose trials the sampler learns.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Search a space: siamtune search --space spaces/full.yaml --data lfw --trials 50
+    """Search a space: siamtune search --space full --data lfw --trials 50
+
+        siamtune search --space quickstart
+        siamtune search --space mine.yaml --data path/to/people --time-budget 2h
+        siamtune search --space full --set loss.name=supcon --epochs 10
+        siamtune search --space full --warm-from latest
 
     Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
     configuration and model lie in the run folder at the end.
@@ -170,7 +178,11 @@ def resume(
         str | None, typer.Option(help="In all, or +N for N more than were asked for before.")
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="Go on in this space; what still counts there is told.")
+        str | None,
+        typer.Option(
+            help="Go on in this space; what still counts there is told.",
+            autocompletion=complete.spaces,
+        ),
     ] = None,
     time_budget: TimeBudget = None,
     concurrent: Concurrent = None,
@@ -185,6 +197,8 @@ def resume(
     verbose: options.Verbose = False,
 ) -> None:
     """Go on with a search: siamtune resume latest --trials +50
+
+        siamtune resume latest --space wider.yaml
 
     Finished trials stay, interrupted ones continue from their last epoch. With another space,
     past trials that lie in it count there as if it had proposed them. Options that are not given
@@ -369,6 +383,7 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     from siamtune.report.progress import progress_bar
     from siamtune.search.space import complete
     from siamtune.training.evaluation import require_measurable
+    from siamtune.verification.resolution import validation_resolution
 
     first = space.start[0] if space.start else {}
     with progress_bar() as progress:
@@ -380,6 +395,7 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
             f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "
             f"{len(faces.identities)} pictures; there the center box stands in"
         )
+    tell(f"validation: {validation_resolution(faces)}")
     return {
         "data": faces.source,
         "protocol": faces.split.protocol,

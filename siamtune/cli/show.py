@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +23,9 @@ EPOCH_COLUMNS = ("train/loss", "val/auc", "val/f1", "val/accuracy", "val/eer", "
 
 def show(
     run: options.RunName,
-    trial: Annotated[int, typer.Argument(help="The trial's number.", min=0)],
+    trial: Annotated[
+        int, typer.Argument(help="The trial's number.", min=0, autocompletion=complete.trials)
+    ],
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
 ) -> None:

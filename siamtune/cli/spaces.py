@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
+from siamtune.cli.help import Verb, Verbs
 from siamtune.errors import SpaceError
 
 if TYPE_CHECKING:
@@ -14,14 +15,23 @@ if TYPE_CHECKING:
 # How many combinations `check` draws to tell how many of them can be built.
 DRAWS = 200
 
-SpaceName = Annotated[str, typer.Argument(help="A space file, or the name of a shipped space.")]
+SpaceName = Annotated[
+    str,
+    typer.Argument(
+        help="A space file, or the name of a shipped space.", autocompletion=complete.spaces
+    ),
+]
 
-app = typer.Typer(help="Look at spaces and check them.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Verbs,
+    help="Look at spaces and check them: siamtune spaces show full",
+    no_args_is_help=True,
+)
 
 
-@app.command("list")
+@app.command("list", cls=Verb)
 def list_spaces(as_json: options.Json = False) -> None:
-    """List the spaces that come with siamtune."""
+    """List the spaces that come with siamtune: siamtune spaces list"""
     from siamtune.search.shipped import about, shipped_spaces
     from siamtune.search.space import load_space
 
@@ -44,7 +54,7 @@ def list_spaces(as_json: options.Json = False) -> None:
     _print_columns([columns, *([str(row[column]) for column in columns] for row in rows)])
 
 
-@app.command("show")
+@app.command("show", cls=Verb)
 def show(
     space: SpaceName,
     epochs: options.Epochs = None,
@@ -93,12 +103,20 @@ def show(
     _print_columns(rows)
 
 
-@app.command("check")
+@app.command("check", cls=Verb)
 def check(
-    spaces: Annotated[list[str], typer.Argument(help="Space files, or names of shipped spaces.")],
+    spaces: Annotated[
+        list[str],
+        typer.Argument(
+            help="Space files, or names of shipped spaces.", autocompletion=complete.spaces
+        ),
+    ],
     as_json: options.Json = False,
 ) -> None:
-    """Tell every fault of space files at once; exit code 3 if there is one."""
+    """Tell every fault of space files at once: siamtune spaces check mine.yaml
+
+    Exit code 3 if there is one.
+    """
     from siamtune.search.shipped import find_space
     from siamtune.search.space import buildable, faults_message, read_space
 
@@ -111,15 +129,15 @@ def check(
         if space is None:
             messages.append(faults_message(path, faults))
         else:
-            built, reason = buildable(space, DRAWS)
-            document |= {"dials": len(space.dimensions), "buildable": built / DRAWS}
+            found = buildable(space, DRAWS)
+            share = found.built / found.tried
+            document |= {"dials": len(space.dimensions), "buildable": share}
             if not as_json:
-                share = f"{built / DRAWS:.0%} can be built" + (
-                    f" (not: {reason})" if reason else ""
-                )
+                reason = next(iter(found.reasons), "")
+                told = f"{share:.0%} can be built" + (f" (not: {reason})" if reason else "")
                 print(
                     f"{path}: no faults; {len(space.dimensions)} dials, "
-                    f"{_combinations(space)} combinations, {share}"
+                    f"{_combinations(space)} combinations, {told}"
                 )
         documents.append(document)
     if as_json:
@@ -130,9 +148,9 @@ def check(
         raise SpaceError("\n".join(messages))
 
 
-@app.command("schema")
+@app.command("schema", cls=Verb)
 def schema() -> None:
-    """Print the format as JSON Schema, for editors."""
+    """Print the format as JSON Schema, for editors: siamtune spaces schema"""
     from siamtune.search.schema import space_schema
 
     print(json.dumps(space_schema(), indent=2))

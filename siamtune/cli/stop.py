@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 from siamtune.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -22,12 +22,19 @@ POLL_S = 0.1
 def stop(
     run: options.RunName,
     trial: Annotated[
-        int | None, typer.Argument(help="The trial's number. Default: the whole search.", min=0)
+        int | None,
+        typer.Argument(
+            help="The trial's number. Default: the whole search.",
+            min=0,
+            autocompletion=complete.running_trials,
+        ),
     ] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
     """Stop a trial of a running search, or the search: siamtune stop latest 7
+
+        siamtune stop latest
 
     The trial ends after its present epoch, is recorded as stopped by hand, and another takes its
     place. Without a TRIAL the search ends in good order, as with Ctrl-C; `siamtune resume` goes on.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from siamtune.cli import options
+from siamtune.cli import complete, options
 from siamtune.cli.search import Address, CpusPerWorker, GpusPerWorker
 from siamtune.errors import NoTrialSucceeded, UsageError
 
@@ -18,7 +18,10 @@ def train(
         typer.Option(help="A configuration: the best.yaml of a search, or `lfw`, shipped."),
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="Instead: the first start point of a space.")
+        str | None,
+        typer.Option(
+            help="Instead: the first start point of a space.", autocompletion=complete.spaces
+        ),
     ] = None,
     data: options.Data = None,
     data_home: options.DataHome = None,

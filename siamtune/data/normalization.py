@@ -183,11 +183,16 @@ def fit_normalization(
     """
     if indices is None:
         indices = np.arange(len(images))
-    most = min(SAMPLE_PICTURES, max(2, SAMPLE_VALUES // images[0].size))
+    most = sampled_pictures(images[0].size)
     if len(indices) > most:
         indices = np.random.default_rng(seed).choice(indices, most, replace=False)
     # Sorted, because the pictures may lie in a file.
     return NORMALIZATIONS[name].fit(images[np.sort(indices)])
+
+
+def sampled_pictures(values: int) -> int:
+    """To how many pictures of so many values each a normalization is fitted, at most."""
+    return min(SAMPLE_PICTURES, max(2, SAMPLE_VALUES // values))
 
 
 def restore_normalization(

@@ -152,10 +152,24 @@ def _boxes(
             pictures, crop, landmarks, lambda done, total: tell("finding faces", done, total)
         )
 
-    name = f"{crop}-{digest(VERSION, source.fingerprint, model)}.npy"
-    found = cached_array(folder / "boxes" / name, (len(pictures), 4), np.float64, fill)
+    path = boxes_path(source, crop, model, folder)
+    found = cached_array(path, (len(pictures), 4), np.float64, fill)
     missing = np.isnan(found).any(axis=1)
     return np.where(missing[:, None], central, found), int(missing.sum())
+
+
+def boxes_path(source: Source, crop: Crop, model: str | None, folder: Path) -> Path:
+    """Where the boxes of a detector lie; `model` is the digest of its landmarks, if it has any."""
+    return folder / "boxes" / f"{crop}-{digest(VERSION, source.fingerprint, model)}.npy"
+
+
+def variant_path(source: Source, config: DataConfig, model: str | None, folder: Path) -> Path:
+    """Where the faces of a variant lie."""
+    colour = "gray" if config.grayscale else "rgb"
+    what = (config.crop, config.crop_factor, config.resolution_px, colour)
+    content = digest(VERSION, source.fingerprint, source.face_box, model, *what)
+    name = f"{config.crop}-{config.crop_factor:g}-{config.resolution_px}px-{colour}-{content}.npy"
+    return folder / "variants" / name
 
 
 def _images(
@@ -181,11 +195,7 @@ def _images(
             for start, _ in zip(starts, pool.map(cut_some, starts), strict=True):
                 tell("cutting out faces", min(start + PICTURES_AT_ONCE, count), count)
 
-    colour = "gray" if config.grayscale else "rgb"
-    what = (config.crop, config.crop_factor, side_px, colour)
-    content = digest(VERSION, source.fingerprint, source.face_box, model, *what)
-    name = f"{config.crop}-{config.crop_factor:g}-{side_px}px-{colour}-{content}.npy"
-    path = folder / "variants" / name
+    path = variant_path(source, config, model, folder)
     shape = (count, 1 if config.grayscale else 3, side_px, side_px)
     return path, cached_array(path, shape, np.uint8, fill)
 

@@ -108,6 +108,13 @@ def connect(address: str | None, resources: TrialResources, *, verbose: bool) ->
             f"a Ray cluster must answer at {address}, but {error}; "
             "check the address, or leave it out to run on this machine"
         ) from error
+    except Exception as error:  # as Ray raises it, without a class of its own
+        if "timed out during startup" not in str(error):
+            raise
+        raise ClusterError(
+            "Ray must start on this machine within thirty seconds, but did not; the machine may "
+            "be too busy: try again, or join a running cluster with --address"
+        ) from error
 
 
 def resolved(resources: TrialResources) -> TrialResources:

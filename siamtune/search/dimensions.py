@@ -7,7 +7,7 @@ every named dial is active (or fixed) and has one of the values.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
@@ -146,6 +146,22 @@ def count(dimension: Dimension) -> int | None:
     if dimension.step is None:
         return None
     return round((dimension.high - dimension.low) / dimension.step) + 1
+
+
+def every_value(dimension: Dimension) -> Iterator[Any]:
+    """All `count(dimension)` values, in order.
+
+    Raises:
+        ValueError: there is no end of them.
+    """
+    number = count(dimension)
+    if isinstance(dimension, ChoiceDimension):
+        yield from dimension.choices
+    elif number is None or dimension.step is None:
+        raise ValueError(f"{dimension.name} is continuous")
+    else:
+        for place in range(number):
+            yield nearest(dimension, dimension.low + place * dimension.step)
 
 
 def domain(dimension: Dimension) -> Domain:

@@ -13,9 +13,10 @@ Nothing here imports optuna, torch or ray: a space is checked in a moment.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
+from itertools import islice
 from math import prod
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from siamtune.config import DEFAULTS, nearest_name, trial_config
+from siamtune.config import DEFAULTS, check_shared_out, nearest_name, trial_config
 from siamtune.errors import ConfigError, SpaceError
 from siamtune.search.dials import dial_value, no_such_dial
 from siamtune.search.dimensions import (
@@ -37,6 +38,7 @@ from siamtune.search.dimensions import (
     described,
     domain,
     draw,
+    every_value,
     is_active,
     nearest,
     read_dimension,
@@ -152,12 +154,67 @@ def complete(space: Space, named: Mapping[str, Any]) -> dict[str, Any]:
     return walk(space, lambda d: nearest(d, named[d.name] if d.name in named else DEFAULTS[d.name]))
 
 
-def buildable(space: Space, draws: int = DRAWS, seed: int = 0) -> tuple[int, str]:
-    """How many of `draws` random combinations can be built, and why most others cannot."""
-    random = Random(seed)
-    reasons = Counter(_problem(walk(space, lambda d: draw(d, random))) for _ in range(draws))
+@dataclass(frozen=True)
+class Buildable:
+    """How many combinations can be built, and why the others cannot."""
+
+    tried: int
+    built: int
+    every: bool  # all combinations were tried, not a random share of them
+    reasons: Mapping[str, int]  # most frequent first
+
+
+def buildable(
+    space: Space, draws: int = DRAWS, *, seed: int = 0, every_up_to: int = 0, workers: int = 1
+) -> Buildable:
+    """Try all combinations if there are at most `every_up_to`, else `draws` random ones.
+
+    `workers` must be able to share a batch.
+    """
+    combinations = space.combinations
+    every = combinations is not None and combinations <= every_up_to
+    tried = combination_list(space) if every else random_combinations(space, seed)
+    reasons = Counter(
+        _problem(values, workers) for values in (tried if every else islice(tried, draws))
+    )
     built = reasons.pop("", 0)
-    return built, reasons.most_common(1)[0][0] if reasons else ""
+    return Buildable(built + reasons.total(), built, every, dict(reasons.most_common()))
+
+
+def combination_list(space: Space) -> Iterator[dict[str, Any]]:
+    """Every combination of a space whose dials are all countable, buildable or not."""
+
+    def below(at: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if at == len(space.dimensions):
+            yield values
+        elif is_active(space.dimensions[at], values):
+            dimension = space.dimensions[at]
+            for value in every_value(dimension):
+                yield from below(at + 1, {**values, dimension.name: value})
+        else:
+            yield from below(at + 1, values)
+
+    return below(0, dict(space.fixed))
+
+
+def random_combinations(space: Space, seed: int) -> Iterator[dict[str, Any]]:
+    """Combinations drawn as a random sampler would, buildable or not, without end."""
+    random = Random(seed)
+    while True:
+        yield walk(space, lambda dimension: draw(dimension, random))
+
+
+def first_trials(space: Space, workers: int = 1) -> list[dict[str, Any]]:
+    """The start points as whole combinations, those that so many workers can share."""
+    whole = [complete(space, point) for point in space.start]
+    return [values for values in whole if not _problem(values, workers)]
+
+
+def random_trials(space: Space, seed: int, workers: int = 1) -> Iterator[dict[str, Any]]:
+    """Combinations that can be built, as a random sampler would propose them, without end."""
+    for values in random_combinations(space, seed):
+        if not _problem(values, workers):
+            yield values
 
 
 def to_yaml(space: Space) -> str:
@@ -439,10 +496,10 @@ def _nothing_can_be_built(space: Space) -> str | None:
     return f"no combination can be built; of {DRAWS} drawn none could, mostly because {reason}"
 
 
-def _problem(values: Mapping[str, Any]) -> str:
-    """Why a combination cannot be built; empty if it can."""
+def _problem(values: Mapping[str, Any], workers: int = 1) -> str:
+    """Why a combination cannot be built, or its batch not be shared; empty if it can."""
     try:
-        trial_config(dict(values))
+        check_shared_out(trial_config(dict(values)), workers)
     except ConfigError as error:
         return str(error).replace("\n", "; ")
     return ""

@@ -14,7 +14,15 @@ from siamtune.search.config_file import read_config
 from siamtune.search.dimensions import ChoiceDimension, IntDimension, is_active
 from siamtune.search.settings import Objective, Scheduler, StudySettings
 from siamtune.search.shipped import about, find_config, find_space, shipped_spaces
-from siamtune.search.space import Space, buildable, complete, load_space, parse_value, to_yaml
+from siamtune.search.space import (
+    Space,
+    buildable,
+    combination_list,
+    complete,
+    load_space,
+    parse_value,
+    to_yaml,
+)
 
 SMALL = """\
 version: 1
@@ -269,6 +277,42 @@ def test_a_folder_is_no_space(tmp_path: Path) -> None:
         load_space(str(tmp_path))
 
 
+# What can be built
+
+
+def test_all_combinations_of_a_small_space_are_tried(small: str) -> None:
+    space = load_space(small)
+    listed = list(combination_list(space))
+    batches, margins = (64, 128), (0.5, 1.0, 1.5)
+    assert len(listed) == space.combinations == 2 * (1 + 2 + len(margins))
+    assert {v["loss.margin"] for v in listed if v["loss.name"] == "contrastive"} == set(margins)
+    assert {v["batch.images"] for v in listed} == set(batches)
+    assert len({json.dumps(values) for values in listed}) == len(listed)
+
+
+def test_what_cannot_be_built_is_counted_by_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "version: 1\nfixed: {loss.distance: cosine}\nspace:\n"
+        "  model.architecture: {choice: [hani, chopra, resnet]}\n"
+        "  data.resolution_px: {int: [32, 48], step: 8}\n"
+    )
+    space = load_space(str(path))
+    found = buildable(space, every_up_to=9)
+    assert (found.tried, found.built, found.every) == (9, 6, True)
+    assert found.reasons == {
+        "hani needs data.resolution_px >= 36, but got 32": 1,
+        "chopra needs data.resolution_px >= 46, but got 32": 1,
+        "chopra needs data.resolution_px >= 46, but got 40": 1,
+    }
+    sampled = buildable(space, 600, every_up_to=8)
+    assert (sampled.tried, sampled.every) == (600, False)
+    assert sampled.built / 600 == pytest.approx(found.built / 9, abs=0.06)
+    shared = buildable(space, every_up_to=9, workers=3)
+    assert shared.built == 0
+    assert "must be a multiple of the 3 workers" in next(iter(shared.reasons))
+
+
 # The shipped spaces
 
 
@@ -276,8 +320,8 @@ def test_a_folder_is_no_space(tmp_path: Path) -> None:
 def test_a_shipped_space_is_sound(name: str, tmp_path: Path) -> None:
     space = load_space(name)
     assert reloaded(space, tmp_path) == space
-    built, reason = buildable(space, 500)
-    assert built == 500, reason
+    found = buildable(space, 500)
+    assert found.built == found.tried == 500, found.reasons
     assert about(shipped_spaces()[name])
     text = shipped_spaces()[name].read_text()
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
