@@ -118,7 +118,10 @@ def importance_section(history: History, found: Importance) -> str:
         if share >= LEAST_SHARE
     )
     without = sum(share < LEAST_SHARE for share in found.shares.values())
-    rest = f"<p class='why'>{without} other dials: less than 1% each.</p>" if without else ""
+    others = (
+        "another dial: less than 1%" if without == 1 else f"{without} others: less than 1% each"
+    )
+    rest = f"<p class='why'>{others}.</p>" if without else ""
     return (
         f"<p class='why'>What sets the best of {found.trials} trials apart from all of them, at "
         f"their best up to epoch {found.epoch} (which half of the trials reached): Optuna's "

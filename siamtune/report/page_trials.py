@@ -157,6 +157,6 @@ def all_trials_section(history: History) -> str:
     headings = ["trial", "state", "epoch", *map(metric_name, metrics), "seconds", *dials, "reason"]
     numeric = [0, 2, *range(3, 4 + len(metrics))]
     return (
-        f"<details><summary>Show all {len(rows)} trials</summary>"
+        f"<details><summary>Show all trials: {len(rows)}</summary>"
         f"{panel(table(headings, rows, numeric))}</details>"
     )
