@@ -625,6 +625,40 @@ def test_a_bad_model_is_refused(
     refuse(here, siamtune, ("export", "model", "--to", "out"), 3, exported)
 
 
+def no_model(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+EXPORTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "without its model": (no_model, "must hold model.safetensors"),
+    "cut": (lambda f: cut(f / "model.safetensors", 0.5), "cannot be read"),
+    "a pickle under its name": (
+        lambda f: (f / "model.safetensors").write_bytes(pickle.dumps(Trap())), "cannot be read",
+    ),
+    "of another program": (
+        lambda f: save_file({"w": np.zeros(3)}, f / "model.safetensors"),
+        "must be a checkpoint written by siamtune",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_bad_export_is_refused(
+    here: Path,
+    siamtune: Callable[..., Answer],
+    trained_run: Path,
+    pattern_people: Path,
+    name: str,
+) -> None:
+    damage, phrase = EXPORTS[name]
+    assert siamtune("export", str(trained_run), "--to", "export").code == 0
+    damage(here / "export")
+    person = str(pattern_people / "person 00")
+    pair = (f"{person}/0.png", f"{person}/1.png")
+    refuse(here, siamtune, ("predict", *pair, "--model", "export"), 3, phrase)
+    refuse(here, siamtune, ("embed", person, "-o", "e.npz", "--model", "export"), 3, phrase)
+
+
 # Run folders
 
 
@@ -830,6 +864,20 @@ FLAGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "output into /proc": (
         ("train", "--data", "$people", "--output", "/proc/runs"), 3, "cannot be made",
     ),
+    "output into nowhere in a store": (
+        ("train", "--data", "$people", "--output", "file:///dev/null/runs"), 3, "must be",
+    ),
+    "output into an unknown store": (
+        ("train", "--data", "$people", "--output", "pigeon://coop/runs"), 2, "like s3://bucket",
+    ),
+    "output with a password": (
+        ("train", "--data", "$people", "--output", "s3://key:secret@bucket/runs"), 2, "no more",
+    ),
+    "output with options": (
+        ("ls", "--output", "s3://bucket/runs?token=1"), 2, "AWS_ENDPOINT_URL",
+    ),
+    "output to no bucket": (("ls", "--output", "s3://"), 2, "must name a place"),
+    "a run that no store has": (("top", "file:///nowhere/runs/x"), 3, "must be a run folder or"),
     "landmarks that are none": (
         ("train", "--data", "$people", "--set", "data.crop=trees", "--landmarks", "file"), 3,
         "landmarks",

@@ -148,8 +148,8 @@ def check_command(context: typer.Context, command: list[str]) -> None:
     given = parsed.get_parameter_source("output").name == "COMMANDLINE"
     if not given or not Path(output).is_absolute():
         raise UsageError(
-            "a job's --output must be the absolute path of a folder that all hosts of the cluster "
-            f"share, but got {str(output) if given else 'none'}; "
+            "a job's --output must be a URL, or the absolute path of a folder that all hosts of "
+            f"the cluster share, but got {str(output) if given else 'none'}; "
             f"e.g. siamtune submit ... -- {command[0]} --output /shared/runs"
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from siamtune.cli import complete, options
-from siamtune.errors import InvalidInput, NoTrialSucceeded
+from siamtune.errors import InvalidInput, NoTrialSucceeded, SiamtuneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,7 @@ def search(
     Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
     configuration and model lie in the run folder at the end.
     """
-    from siamtune.search.runs import Run, find_run, new_run, write_text
+    from siamtune.search.runs import Run, find_run, forget, new_run, write_text
     from siamtune.search.space import load_space, to_yaml
 
     overrides = options.parse_overrides(set_, epochs)
@@ -166,10 +166,15 @@ def search(
         )
         + "\n",
     )
-    _search(
-        run, loaded, spec, facts,
-        _options(loaded.study.trials, budget_s, asked, address, verbose), as_json,
-    )  # fmt: skip
+    try:
+        _search(
+            run, loaded, spec, facts,
+            _options(loaded.study.trials, budget_s, asked, address, verbose), as_json,
+        )  # fmt: skip
+    except SiamtuneError:
+        if not run.trials_path.exists():  # refused before the first trial: nothing to go on with
+            forget(run)
+        raise
 
 
 def resume(
@@ -332,6 +337,7 @@ def _search(
     as_json: bool,
 ) -> None:
     """Run the search under a live view and print what it gave."""
+    from siamtune.launch.mirror import mirrored
     from siamtune.launch.search import run_search
     from siamtune.report.live import LiveView
     from siamtune.search.stops import VERB
@@ -340,7 +346,8 @@ def _search(
         result = run_search(run, space, data, facts, search_options, view)
     _print_result(result, space, as_json)
     if result.ended_early != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
-        show_finalists(run)
+        with mirrored(run, tell):
+            show_finalists(run)
     if result.ended_early:
         tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.place}")
     if result.ended_early in ("Ctrl-C", VERB):
@@ -355,7 +362,7 @@ def show_finalists(run: "Run") -> None:
     from siamtune.search.history import read_history
 
     try:
-        history = read_history(str(run.folder), run.folder.parent)
+        history = read_history(run.place, run.folder.parent)  # with what workers have sent
         from siamtune.launch.finalists import show_finalists
 
         with progress_bar() as progress:

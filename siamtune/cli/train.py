@@ -9,7 +9,7 @@ import typer
 
 from siamtune.cli import complete, options
 from siamtune.cli.search import Address, CpusPerWorker, GpusPerWorker
-from siamtune.errors import NoTrialSucceeded, UsageError
+from siamtune.errors import NoTrialSucceeded, SiamtuneError, UsageError
 
 
 def train(
@@ -51,7 +51,8 @@ def train(
     from siamtune.cli.search import data_spec, now, tell, tell_data, tell_leaks
     from siamtune.config import check_shared_out, flatten, trial_config
     from siamtune.search.config_file import read_config
-    from siamtune.search.runs import new_run, write_text
+    from siamtune.search.records import read_records
+    from siamtune.search.runs import forget, new_run, write_text
     from siamtune.search.shipped import find_config
     from siamtune.search.space import complete, load_space
 
@@ -96,11 +97,16 @@ def train(
     }
     write_text(run.facts_path, json.dumps(facts, indent=2) + "\n")
     tell(f"run: {run.place}")
-    record = train_alone(
-        run, flatten(chosen), spec, facts, threads, tell,
-        resources=TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker),
-        address=address,
-    )  # fmt: skip
+    try:
+        record = train_alone(
+            run, flatten(chosen), spec, facts, threads, tell,
+            resources=TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker),
+            address=address,
+        )  # fmt: skip
+    except SiamtuneError:
+        if not any(record.epochs for record in read_records(run.trials_path).values()):
+            forget(run)  # refused before its first epoch
+        raise
     if record.state != "complete":
         raise NoTrialSucceeded(f"the training {record.state}: {record.reason}")
     best = max(record.epochs, key=lambda epoch: epoch["val/auc"])

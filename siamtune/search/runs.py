@@ -20,13 +20,15 @@ best.yaml, best/    the winner: configuration, model.safetensors
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from siamtune.errors import InvalidInput, UsageError
+from siamtune.errors import InvalidInput, SiamtuneError, UsageError
 from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
 
 LOCK = ".driver.lock"
@@ -172,6 +174,16 @@ def list_runs(output: Path) -> list[Run]:
         for entry in sorted(os.scandir(output), key=lambda entry: entry.name)
         if entry.is_dir() and os.path.exists(os.path.join(entry.path, "run.json"))
     ]
+
+
+def forget(run: Run) -> None:
+    """Remove a run that was refused before its first trial, in its store as well."""
+    if run.url is not None:
+        with suppress(OSError, SiamtuneError):  # it may be the store that was refused
+            store = open_store(run.url)
+            for name in store.files():
+                store.remove(name)
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def _fetch(store: str, copy: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:

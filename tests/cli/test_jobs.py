@@ -1,5 +1,7 @@
 """What is told before a job is sent, and what its end means for the shell."""
 
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -20,11 +22,15 @@ def context() -> typer.Context:
     [
         "search --space full --output /shared/runs",
         "resume latest --trials +5 --output /shared/runs",
+        "search --space full --output s3://bucket/runs",
         "spaces check full",
         "ls --output /shared/runs",
     ],
 )
-def test_a_command_that_a_cluster_can_run_passes(context: typer.Context, line: str) -> None:
+def test_a_command_that_a_cluster_can_run_passes(
+    context: typer.Context, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path))
     check_command(context, line.split())
 
 
