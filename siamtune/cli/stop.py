@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,21 +41,28 @@ def stop(
     place. Without a TRIAL the search ends in good order, as with Ctrl-C; `siamtune resume` goes on.
     Works from any host that sees the run folder.
     """
-    from siamtune.search.lock import driver_of
+    from siamtune.search.lock import driver_elsewhere, driver_of
     from siamtune.search.runs import find_run
-    from siamtune.search.stops import ask_to_stop
+    from siamtune.search.stops import ask_to_stop, request_name
+    from siamtune.search.store import open_store
 
     found = find_run(run, output)
     if found.facts().get("kind") == "train":
         raise InvalidInput(
             f"{found.folder} must be a search, but is one training; end it with Ctrl-C"
         )
-    driver = driver_of(found)
-    if driver is None:
+    driver, elsewhere = driver_of(found), driver_elsewhere(found)
+    if driver is None and elsewhere is None:
         raise InvalidInput(f"{found.name} must be running to be stopped, but no process drives it")
     epoch = None if trial is None else _running_epoch(found, trial)
-    request = ask_to_stop(found, trial)
-    heard = _is_heard(request)
+    if found.url is not None and driver is None:
+        driver, request = elsewhere, f"{found.url}/{request_name(trial)}"
+        store = open_store(found.url)
+        store.write(request_name(trial), b"")
+        heard = _is_heard(lambda: request_name(trial) in store.listed())
+    else:
+        path = ask_to_stop(found, trial)
+        request, heard = str(path), _is_heard(path.exists)
     if as_json:
         document = {
             "schema": "siamtune.stop/1",
@@ -98,10 +106,10 @@ def _running_epoch(run: "Run", trial: int) -> int:
     return record.epoch
 
 
-def _is_heard(request: Path) -> bool:
+def _is_heard(waits: Callable[[], bool]) -> bool:
     """Wait a little for the driver to take the request up."""
     deadline = time.monotonic() + PATIENCE_S
-    while request.exists():
+    while waits():
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)

@@ -23,6 +23,7 @@ from typing import Any
 from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import InvalidInput, SiamtuneError
 from siamtune.launch.job import BEST, LAST, TrialJob
+from siamtune.search import stops
 from siamtune.search.lock import DRIVER
 from siamtune.search.runs import Run
 from siamtune.search.store import (
@@ -41,6 +42,7 @@ from siamtune.training.distributed import rank
 EVERY_S = 2.0
 # How often the store is told that the driver lives, and after what silence it is taken for dead.
 HEARTBEAT_S, DEAD_AFTER_S = 30.0, 120.0
+LISTEN_EVERY_S = 5.0  # for requests of `siamtune stop` on other hosts
 RETRIES_S = (0.5, 2.0, 5.0, 15.0, 30.0)  # a store may be out of reach for a minute
 # Lines are only added to them, so that what ends in a line break is whole.
 JOURNALS = ("trials.jsonl", "study.log")
@@ -55,7 +57,7 @@ class Mirror:
         self._run, self._store, self._log = run, store, log
         self._sent = read_agreed(run.folder)
         self._to_remove: list[str] = []
-        self._beat = 0.0
+        self._beat = self._listened = 0.0
         self._silent_since: float | None = None  # when the store ceased to answer
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run_thread, daemon=True)
@@ -130,6 +132,12 @@ class Mirror:
 
     def _send(self) -> None:
         removals, folder = len(self._to_remove), self._run.folder
+        if time.monotonic() > self._listened + LISTEN_EVERY_S:
+            requests = self._store.child(stops.FOLDER)
+            for name in requests.files():
+                write_bytes(folder / stops.FOLDER / Path(name).name, b"")
+                requests.remove(name)
+            self._listened = time.monotonic()
         changed = [
             name
             for name, path in local_files(folder)

@@ -62,6 +62,13 @@ def driver_of(run: Run) -> str | None:
     return None
 
 
+def driver_elsewhere(run: Run) -> str | None:
+    """Which process on another host drives a run in an object store, as the store tells it."""
+    if run.url is None or driver_of(run) is not None or not (run.folder / DRIVER).exists():
+        return None
+    return _driver(run)
+
+
 def _driver(run: Run) -> str:
     try:
         driver: dict[str, Any] = json.loads((run.folder / DRIVER).read_text())

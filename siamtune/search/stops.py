@@ -1,6 +1,7 @@
 """What a person asks of a running search: to stop a trial, or to end.
 
-A request is a file in the run folder, so it reaches the driver from any host that sees the folder.
+A request is a file in the run folder, so it reaches the driver from any host that sees the folder;
+where the run lies in an object store, the driver looks there every few seconds.
 
 stop/0007     end trial 7 after its present epoch
 stop/search   end the search in good order
@@ -21,13 +22,17 @@ BY_HAND = "by hand"
 VERB = "siamtune stop"
 
 
+def request_name(trial: int | None) -> str:
+    return f"{FOLDER}/{SEARCH if trial is None else f'{trial:04d}'}"
+
+
 def ask_to_stop(run: Run, trial: int | None) -> Path:
     """Leave a request to stop a trial, or the search if None; the file is gone once it is heard.
 
     Raises:
         InvalidInput: the run folder cannot be written.
     """
-    path = run.folder / FOLDER / (SEARCH if trial is None else f"{trial:04d}")
+    path = run.folder / request_name(trial)
     try:
         path.parent.mkdir(exist_ok=True)
         path.touch()

@@ -240,8 +240,10 @@ def local_signature(path: Path) -> Signature:
 def local_files(copy: Path) -> Iterator[tuple[str, Path]]:
     """What of a copy belongs into the store: all but what only this host needs."""
     for path in sorted(copy.rglob("*")):
-        if path.is_file() and not any(fnmatch(path.name, own) for own in HOST_ONLY):
-            yield path.relative_to(copy).as_posix(), path
+        name = path.relative_to(copy).as_posix()
+        own = name.startswith("stop/") or any(fnmatch(path.name, own) for own in HOST_ONLY)
+        if path.is_file() and not own:
+            yield name, path
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from siamtune.cli.options import output_folder
 from siamtune.cli.search import resume, search
+from siamtune.cli.stop import stop
 from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import InvalidInput, SiamtuneError
 from siamtune.launch import mirror as room
@@ -19,8 +21,10 @@ from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.launch.mirror import Mirror, mirrored
 from siamtune.launch.worker import run_trial
 from siamtune.search.history import read_history
+from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, read_records
 from siamtune.search.runs import Run, new_run
+from siamtune.search.stops import take_stops
 from siamtune.search.store import open_store
 from siamtune.training.checkpoint import read_checkpoint
 
@@ -234,3 +238,26 @@ def test_a_run_that_another_host_drives_is_refused_until_it_is_silent(
     with mirrored(run, no_log):
         pass
     assert "driver.json" not in store.files()
+
+
+def test_a_request_to_stop_reaches_the_driver_on_another_host(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    on_host: Elsewhere,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(room, "EVERY_S", 0.02)
+    monkeypatch.setattr(room, "LISTEN_EVERY_S", 0.0)
+    (run.folder / "run.json").write_text('{"kind": "search"}')
+    recorder = Recorder(run.trials_path)
+    recorder.started(3, {})
+    with driving(run), mirrored(run, no_log):
+        on_host("second host")
+        stop(run=run.url or "", trial=3, as_json=True)
+        told = json.loads(capsys.readouterr().out)
+        assert (told["heard"], told["after_epoch"]) == (True, 1)
+        assert socket.gethostname() in told["driver"]
+        assert take_stops(run) == [3]
+    recorder.close()
+    with pytest.raises(InvalidInput, match="no process drives it"):
+        stop(run=run.url or "")
