@@ -113,6 +113,8 @@ def plan(
     try:
         tell("asking Ray what it has")
         began = time.monotonic()
+        import siamtune.launch.searcher  # noqa: F401  # the search's own process loads it, too
+
         connect(address, resources, verbose=verbose)
         ready_s = time.monotonic() - began
         resources = resolved(resources)
@@ -174,7 +176,12 @@ def _document(
         "buildable": {**asdict(found), "reasons": dict(found.reasons)},
         "trials": space.study.trials,
         "stages": [asdict(stage) for stage in stages],
-        "validation": asdict(resolution),
+        "validation": {
+            **asdict(resolution),
+            "auc_difference": {
+                auc: resolution.auc_difference(auc) for auc in (0.7, 0.8, 0.9, 0.95)
+            },
+        },
     }
 
 

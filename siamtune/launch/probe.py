@@ -80,6 +80,8 @@ class Prober:
     """A process of the cluster that holds what a trial would hold."""
 
     def __init__(self, data: Mapping[str, Any], threads: int) -> None:
+        import siamtune.launch.slot  # noqa: F401  # a slot takes seconds to load what it needs
+
         torch.set_num_threads(threads)
         self._spec = DataSpec(**data)
         self._data = open_data(self._spec)

@@ -121,7 +121,7 @@ def test_a_trial_that_fits_nowhere_is_told_after_the_rest(
     result = plan(tmp_path, pattern_people, "--workers-per-trial", "8")
     assert "24 of 32 (75.0%; all tried) can be built" in result.stdout
     assert "epoch    1:     9.0 trials arrive" in result.stdout
-    assert "are tied" in result.stdout
+    assert "two trials are tied" in result.stdout
     assert isinstance(result.exception, ClusterError)
     assert "one trial needs 8 x 1 CPU" in str(result.exception)
 

@@ -44,10 +44,10 @@ def test_fewer_people_tell_less(faces: Faces) -> None:
     more = validation_resolution(
         replace(faces, split=replace(faces.split, validation=np.sort(everybody)))
     )
-    assert whole.auc_difference is not None
-    assert more.auc_difference is not None
+    assert whole.auc_spread is not None
+    assert more.auc_spread is not None
     # Ten times the people: about a third of the error.
-    assert 0.1 < more.auc_difference / whole.auc_difference < 0.6
+    assert 0.1 < more.auc_spread / whole.auc_spread < 0.6
     assert more.smallest_far < whole.smallest_far
 
 
@@ -58,7 +58,9 @@ def test_it_counts_the_pairs_of_the_search(faces: Faces) -> None:
     assert found.smallest_far == pytest.approx(30 / (~pairs.same).sum())
     assert found.people == found.several == len(faces.split.validation)
     assert str(found).startswith(f"{found.people} people, {found.positives:,} + ")
-    assert f"less than about {found.auc_difference:.2g} are tied" in str(found)
+    assert found.auc_spread is not None
+    assert found.auc_difference(0.9) == pytest.approx(0.3 * found.auc_spread)
+    assert f"less than about {0.3 * found.auc_spread:.2g} near 0.9" in str(found)
 
 
 def test_of_one_person_nothing_is_known(faces: Faces) -> None:
@@ -74,5 +76,6 @@ def test_of_one_person_nothing_is_known(faces: Faces) -> None:
         split=replace(faces.split, validation=chosen),
     )
     found = validation_resolution(one)
-    assert found.auc_difference is None
+    assert found.auc_spread is None
+    assert found.auc_difference(0.9) is None
     assert "of one person" in str(found)
