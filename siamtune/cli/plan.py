@@ -95,6 +95,12 @@ def plan(
     tell_data(spec.source)
     count = loaded.study.trials
     can_build = buildable(loaded, DRAWS, every_up_to=EVERY_UP_TO, workers=workers)
+    if not can_build.built:
+        reason = next(iter(can_build.reasons))
+        raise SpaceError(
+            f"{loaded.path}: of {can_build.tried:,} combinations none can be built, most of them "
+            f"because {reason}"
+        )
     first = loaded.start[0] if loaded.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(loaded, first)).data, progress)

@@ -126,6 +126,17 @@ def test_a_trial_that_fits_nowhere_is_told_after_the_rest(
     assert "one trial needs 8 x 1 CPU" in str(result.exception)
 
 
+def test_a_space_of_which_nothing_can_be_built_has_no_plan(
+    space: Space, tmp_path: Path, pattern_people: Path
+) -> None:
+    result = plan(tmp_path, pattern_people, "--workers-per-trial", "3")
+    assert isinstance(result.exception, SpaceError)
+    assert (
+        "none can be built, most of them because batch.images must be a multiple of the 3"
+        in str(result.exception)
+    )
+
+
 def test_stages_add_up(space: Space) -> None:
     first, last = stages(space, 9)
     assert (first.epoch, first.arrive, last.epoch) == (1, 9.0, 3)
