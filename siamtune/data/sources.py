@@ -157,6 +157,12 @@ def fetch(name: str, data_home: Path | None = None) -> Path:
     from sklearn.datasets import fetch_lfw_people, fetch_olivetti_faces
 
     home = data_home_or_default(data_home)
+    if name == "lfw" and (home / "lfw_home" / "joblib").exists():
+        # The fetcher would unpickle it.
+        raise DataError(
+            f"{home / 'lfw_home'} must hold LFW or nothing, but holds only scikit-learn's cache of "
+            f"it, which could run code; remove {home / 'lfw_home' / 'joblib'}"
+        )
     try:
         # What the fetchers say belongs to stderr; their warnings only repeat the error.
         with redirect_stdout(sys.stderr), catch_warnings(action="ignore"):

@@ -224,6 +224,15 @@ def test_without_network_fetch_says_what_to_do(
         fetch("demo", tmp_path)
 
 
+def test_a_cache_that_the_fetcher_would_unpickle_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", None)
+    (tmp_path / "lfw_home" / "joblib").mkdir(parents=True)
+    with pytest.raises(DataError, match="could run code; remove"):
+        fetch("lfw", tmp_path)
+
+
 def test_the_real_data_home_holds_all_of_lfw_and_olivetti(data_home: Path) -> None:
     lfw = open_source("lfw", data_home)
     assert (len(lfw.pictures), len(lfw.names)) == (13_233, 5_749)
