@@ -145,15 +145,6 @@ def test_a_cluster_of_ones_own_has_a_new_token_that_no_file_holds(
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.ray
-def test_the_dashboard_listens_on_the_loopback(ray_here: None) -> None:
-    import ray
-
-    assert ray.nodes()[0]["Alive"]
-    url = ray._private.worker.global_worker.node.webui_url
-    assert url.startswith("127.0.0.1:")
-
-
 @pytest.mark.parametrize("named", [True, False])
 def test_a_token_that_others_can_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool

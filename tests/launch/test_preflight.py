@@ -128,3 +128,9 @@ def test_a_trial_on_a_host_that_came_later_and_does_not_see_the_run_fails_with_i
     assert result["state"] == "failed"
     assert "must be seen by every host" in result["reason"]
     assert not run_folder.parent.exists()  # the next trial there must be refused as well
+
+
+def test_the_dashboard_listens_on_the_loopback() -> None:
+    import ray
+
+    assert ray._private.worker.global_worker.node.webui_url.startswith("127.0.0.1:")
