@@ -31,6 +31,7 @@ HOPELESS_FAILURES = 5
 FAILURES: tuple[State, ...] = ("failed", "lost", "out_of_memory")
 # A slot that has not ended itself after so many times its patience is ended by Ray.
 FROZEN = 1.5
+ASLEEP_S = 30.0
 # What Ray says when it has ended a process for want of memory, and torch when a worker has none.
 MEMORY_SHORT = ("running low on memory", "OutOfMemory", "out of memory")
 
@@ -275,12 +276,15 @@ class Ticker(Callback):
         self.driver = driver
         self.tick = tick
         self.watchdog = watchdog
-        self._heard: dict[str, tuple[TuneTrial, float]] = {}  # by Tune's id: when, time.monotonic()
+        # By Tune's id: the trial, when it was heard of (time.monotonic()), its usual epochs if it
+        # has reported one in this life; before that it prepares its pictures.
+        self._heard: dict[str, tuple[TuneTrial, float, list[float]]] = {}
+        self._awake = time.monotonic()
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self._heard[trial.trial_id] = (trial, time.monotonic())
+        self._heard[trial.trial_id] = (trial, time.monotonic(), [])
 
     def on_trial_result(
         self,
@@ -290,7 +294,9 @@ class Ticker(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        self._heard[trial.trial_id] = (trial, time.monotonic())
+        record = self.driver.recorder.records[trial.config["job"]["number"]]
+        epochs_s = [epoch["seconds"] for epoch in record.epochs]
+        self._heard[trial.trial_id] = (trial, time.monotonic(), epochs_s)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -304,14 +310,17 @@ class Ticker(Callback):
         if not self.watchdog:
             return
         now = time.monotonic()
-        for tune_id, (trial, heard) in list(self._heard.items()):
-            record = self.driver.recorder.records[trial.config["job"]["number"]]
-            epochs_s = [epoch["seconds"] for epoch in record.epochs]
+        asleep_s = now - self._awake
+        self._awake = now
+        if asleep_s > ASLEEP_S:  # the driver did not listen, so nobody was silent
+            self._heard = {i: (trial, now, epochs) for i, (trial, _, epochs) in self._heard.items()}
+        for tune_id, (trial, heard, epochs_s) in list(self._heard.items()):
             silent_s = now - heard
             actor = trial.temporary_state.ray_actor
             if silent_s > FROZEN * patience_s(epochs_s, self.watchdog) and actor is not None:
                 del self._heard[tune_id]
-                self.driver.log(f"trial {record.number}: no word for {silent_s:.0f} s")
+                number = trial.config["job"]["number"]
+                self.driver.log(f"trial {number}: no word for {silent_s:.0f} s, its slot is ended")
                 ray.kill(actor)
 
     def __getstate__(self) -> dict[str, Any]:

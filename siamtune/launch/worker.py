@@ -241,7 +241,7 @@ def _classify(error: BaseException) -> tuple[State, str]:
 
 def _link(existing: Path, name: Path) -> None:
     """Give a finished file a second name, replacing what had it before; atomic, and no copy."""
-    unfinished = name.with_name(f".{name.name}.{os.getpid()}")
+    unfinished = name.with_name(f".{name.name}.{socket.gethostname()}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     os.link(existing, unfinished)
     unfinished.replace(name)

@@ -5,6 +5,7 @@ One file can be replaced atomically, holds no code, and is read back without unp
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def write_checkpoint(
         for name, tensor in named.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
         save_file(tensors, unfinished, {"siamtune": json.dumps({"format": FORMAT, **facts})})
         with unfinished.open("rb") as file:

@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from siamtune.launch import watch
+from siamtune.launch import searcher, watch
 from siamtune.launch.job import DataSpec, TrialJob
 from siamtune.launch.searcher import why_vanished
 from siamtune.launch.watch import hang_told, patience_s, run_watched
@@ -108,3 +110,38 @@ def test_what_has_ended_a_process_is_told_by_its_error(tmp_path: Path) -> None:
     assert reason == "2 workers were killed due to the node running low on memory."
     (tmp_path / "error.txt").write_text("Traceback\n  ...\nValueError: no\n")
     assert why_vanished(tmp_path, RuntimeError("gloo")) == ("failed", "ValueError: no")
+
+
+def test_a_frozen_slot_is_ended_by_ray_but_not_while_it_prepares_or_the_driver_sleeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, killed, said = [0.0], [], []
+    monkeypatch.setattr(searcher, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(searcher.ray, "kill", killed.append)
+    record = SimpleNamespace(epochs=({"seconds": 1.0},) * 3)
+    driver: Any = SimpleNamespace(recorder=SimpleNamespace(records={7: record}), log=said.append)
+    trial: Any = SimpleNamespace(
+        trial_id="a",
+        config={"job": {"number": 7}},
+        temporary_state=SimpleNamespace(ray_actor="its slot"),
+    )
+    ticker = searcher.Ticker(driver, lambda: None, watchdog=10.0)
+
+    def wait(seconds: int) -> None:
+        for _ in range(seconds):
+            clock[0] += 1.0
+            ticker.on_step_end(0, [])
+
+    ticker.on_trial_start(0, [], trial)  # it goes on after epoch 3, and prepares its pictures first
+    wait(1000)
+    assert not killed
+    ticker.on_trial_result(0, [], trial, {})
+    wait(170)
+    clock[0] += 1000.0  # Ctrl-Z, and fg
+    wait(170)
+    assert not killed
+    wait(20)
+    assert killed == ["its slot"]
+    assert said == ["trial 7: no word for 181 s, its slot is ended"]
+    wait(1000)
+    assert len(killed) == 1
