@@ -679,8 +679,7 @@ def memory(here: Cluster) -> Tally:
     group = Path("/sys/fs/cgroup/memory/siamtune-faults")
     search = here.search(tally, "memory", "--concurrent", "1", trials=3)
     search.start()
-    trial = search.midway().number
-    pid = search.pid(trial)
+    pid = search.pid(search.midway().number)
     group.mkdir(exist_ok=True)
     try:
         (group / "memory.limit_in_bytes").write_text("1M")  # of what it takes from now on
@@ -690,10 +689,9 @@ def memory(here: Cluster) -> Tally:
         with contextlib.suppress(OSError):
             group.rmdir()
     states = search.check()
-    record = search.records()[trial]
-    tally.said.append(
-        f"exit {code}, {dict(states)}; trial {trial}: {record.state} ({record.reason})"
-    )
+    taken = [r for r in search.records().values() if r.state == "out_of_memory"]
+    told = [f"trial {record.number}: {record.reason}" for record in taken]
+    tally.said.append(f"exit {code}, {dict(states)}; {told}")
     return tally
 
 

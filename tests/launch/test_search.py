@@ -403,6 +403,27 @@ def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: None) -> 
     assert concurrent_trials(TrialResources(workers=2, cpus_per_worker=0.5)) == all_of_them
 
 
+@pytest.mark.parametrize(
+    ("resources", "trials"),
+    [
+        (TrialResources(1, 1.0, 1.0), 3),
+        (TrialResources(1, 1.0, 0.5), 6),  # two trials on a GPU
+        (TrialResources(1, 4.0, 0.5), 5),  # processors run out on the second host
+        (TrialResources(2, 1.0, 1.0), 1),  # of three GPUs
+        (TrialResources(2, 1.0, 0.25), 6),
+        (TrialResources(1, 1.0, 0.0), 20),
+    ],
+)
+def test_fractions_of_gpus_and_processors_of_each_host_decide_how_many_trials_fit(
+    monkeypatch: pytest.MonkeyPatch, resources: TrialResources, trials: int
+) -> None:
+    hosts = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0, "GPU": 8.0}]
+    alive = [{"Alive": number < 2, "Resources": host} for number, host in enumerate(hosts)]
+    monkeypatch.setattr("ray.nodes", lambda: alive)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 20.0, "GPU": 3.0})
+    assert concurrent_trials(resources) == trials
+
+
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
     tmp_path: Path, pattern_people: Path
 ) -> None:
