@@ -76,6 +76,17 @@ def page(path: Path) -> Picture:
         return cv2.resize(picture, None, fx=PAGE_ZOOM, fy=PAGE_ZOOM, interpolation=cv2.INTER_AREA)
 
 
+def figure(name: str, *photographs: str) -> Picture:
+    """What `siamtune figures` draws of two photographs, with the model that comes along."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "siamtune", "figures", "--pair", *photographs,
+             "--only", name, "--to", folder],
+            cwd=DOCS, check=True,
+        )  # fmt: skip
+        return cv2.cvtColor(cv2.imread(f"{folder}/{name}.png"), cv2.COLOR_BGR2RGB)
+
+
 def save(name: str, picture: Picture, quality: int = 85) -> None:
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     cv2.imwrite(str(DOCS / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
@@ -93,6 +104,7 @@ def main() -> None:
     one, other = (album(source, person) for person in tested[:2])
     for name, index in (("ida-1", one[0]), ("ida-2", one[1]), ("otto", other[0])):
         save(f"{name}.jpg", source.pictures[index], quality=90)
+    save("pair.jpg", figure("pair", "ida-1.jpg", "ida-2.jpg"))
 
 
 if __name__ == "__main__":
