@@ -23,7 +23,7 @@ DOCS = Path(__file__).parent
 PEOPLE, PHOTOGRAPHS = (3, 11, 25, 31), 9
 CROP_FACTORS, NORMALIZATIONS = (0.75, 1.0, 1.5, 2.25), ("minmax", "lcn", "lcn-", "zca")
 FACE_PX, ZOOM = 64, 2
-PAGE_PX, PAGE_ZOOM = (1000, 1720), 0.8
+PAGE_PX, PAGE_ZOOM = (1140, 1640), 0.75
 
 Picture = NDArray[Any]  # (H, W, 3) uint8, RGB
 
