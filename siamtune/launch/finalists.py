@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from siamtune.launch.gallery import data_spec_of, open_gallery
-from siamtune.report.finalists import finalist_step, remove_finalist, write_finalist
-from siamtune.report.tensorboard import trial_text
+from siamtune.report.tensorboard import finalist_step, remove_finalist, trial_text
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord, best_epoch
-from siamtune.shipping.find import trial_checkpoint
-from siamtune.shipping.verifier import load
 
 # Of the trials whose checkpoints are kept; each takes some seconds.
 FINALISTS = 3
@@ -54,6 +50,12 @@ def show_finalists(history: History, progress: Progress | None = None) -> list[s
 
 
 def _show(history: History, record: TrialRecord) -> None:
+    # `siamtune board` shall not wait for torch where nothing is missing.
+    from siamtune.launch.gallery import data_spec_of, open_gallery
+    from siamtune.report.finalists import write_finalist
+    from siamtune.shipping.find import trial_checkpoint
+    from siamtune.shipping.verifier import load
+
     objective = history.space.objective
     _, path = trial_checkpoint(history, record.number)
     spec = data_spec_of(history.facts)

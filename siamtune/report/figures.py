@@ -255,12 +255,11 @@ def layers_figure(layers: Sequence[Layer], embedding: NDArray[np.float32], title
 
 
 def _montage(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`(M, H, W)` as one picture, each map in its own contrast, with gaps between them."""
+    """`(M, H, W)` in one square, each map in its own contrast, with gaps between them."""
     count, height, width = maps.shape
     columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
     gap = max(1, width // 16)
-    montage = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    montage = np.full((columns * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for place, one in enumerate(maps):
         top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
         spread = np.ptp(one)

@@ -35,7 +35,14 @@ from siamtune.report.figures import (
 )
 from siamtune.report.gallery import Gallery
 from siamtune.report.table import one_line
-from siamtune.report.tensorboard import text_summary
+from siamtune.report.tensorboard import (
+    EMBEDDINGS,
+    FINALIST,
+    PEOPLE,
+    SPRITE,
+    remove_finalist,
+    text_summary,
+)
 from siamtune.shipping.measure import ScoredPairs
 from siamtune.verification.metrics import eer, roc_auc
 from siamtune.verification.roc import cuts
@@ -43,22 +50,8 @@ from siamtune.verification.roc import cuts
 MISTAKES = 8
 BINS = 50
 PROJECTED, PROJECTED_EACH = 1000, 20  # pictures in the projector, and of one person at most
-EMBEDDINGS, PEOPLE, SPRITE = "embeddings.tsv", "people.tsv", "faces.png"
 SPRITE_PX = 8192  # what TensorBoard can show
 BOARD_DPI = 120
-
-
-def finalist_step(folder: Path) -> int | None:
-    """The epoch whose model a trial's folder shows already, None where it shows none."""
-    files = list(folder.glob("*.finalist.*"))
-    return int(files[0].name.rpartition(".")[2]) if files else None
-
-
-def remove_finalist(folder: Path) -> None:
-    """Take away what `write_finalist` wrote."""
-    names = (PROJECTOR_FILENAME, EMBEDDINGS, PEOPLE, SPRITE)
-    for path in (*folder.glob("*.finalist.*"), *(folder / name for name in names)):
-        path.unlink(missing_ok=True)
 
 
 def write_finalist(folder: Path, gallery: Gallery, step: int, about: str) -> None:
@@ -175,7 +168,7 @@ def _write_events(folder: Path, summaries: Sequence[Summary], step: int) -> None
             for summary in summaries:
                 event = Event(wall_time=now, step=step, summary=summary)
                 writer.write(event.SerializeToString())
-        unfinished.replace(folder / f"events.out.tfevents.{time.time_ns()}.finalist.{step}")
+        unfinished.replace(folder / f"events.out.tfevents.{time.time_ns()}{FINALIST}{step}")
     finally:
         unfinished.unlink(missing_ok=True)
 

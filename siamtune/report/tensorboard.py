@@ -24,6 +24,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -45,6 +46,11 @@ METRICS = {
     "train/loss": "last training loss",
 }
 SCALARS = (*METRICS, "lr", "images_per_s")
+
+# What a finalist has besides (`report.finalists`): an event file, whose name ends in this and the
+# epoch, and the projector's files.
+FINALIST = ".finalist."
+EMBEDDINGS, PEOPLE, SPRITE = "embeddings.tsv", "people.tsv", "faces.png"
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +148,19 @@ class TrialBoard:
             summary=_hparams_summary(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=end)
         )
         self._log.close()
+
+
+def finalist_step(folder: Path) -> int | None:
+    """The epoch whose model a trial's folder shows already, None where it shows none."""
+    files = list(folder.glob(f"*{FINALIST}*"))
+    return int(files[0].name.rpartition(".")[2]) if files else None
+
+
+def remove_finalist(folder: Path) -> None:
+    """Take away what `write_finalist` wrote."""
+    names = (PROJECTOR_FILENAME, EMBEDDINGS, PEOPLE, SPRITE)
+    for path in (*folder.glob(f"*{FINALIST}*"), *(folder / name for name in names)):
+        path.unlink(missing_ok=True)
 
 
 class EventLog:

@@ -1,5 +1,6 @@
 """The model card: what a model is, how good, and what it must not be used for."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def _summary(document: Mapping[str, Any]) -> str:
 def _use(document: Mapping[str, Any], name: str) -> str:
     onnx = document.get("onnx")
     text = (
-        f"```python\nimport siamtune\n\nmodel = siamtune.load({name!r})\n"
+        f"```python\nimport siamtune\n\nmodel = siamtune.load({json.dumps(name)})\n"
         'model.verify("a.jpg", "b.jpg")  # same, score, probability, threshold\n```\n\n'
         f"```\nsiamtune predict a.jpg b.jpg --model {name}\n```"
     )

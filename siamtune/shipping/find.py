@@ -6,7 +6,7 @@ from pathlib import Path
 from siamtune.errors import CheckpointError, InvalidInput
 from siamtune.search.history import History
 from siamtune.search.runs import find_run
-from siamtune.shipping.verifier import MODEL, built_in_model, model_path
+from siamtune.shipping.verifier import MODEL, built_in_model, model_path, shipped_model
 
 
 def find_model(name: str | None, output: Path) -> Path:
@@ -25,6 +25,8 @@ def find_model(name: str | None, output: Path) -> Path:
     try:
         return model_path(find_run(name, output).folder)
     except InvalidInput as error:
+        if shipped := shipped_model(name):
+            return shipped
         raise CheckpointError(
             f"--model must be an exported folder, {MODEL}, a run folder or a run's name, but: "
             f"{error}"

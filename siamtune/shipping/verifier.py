@@ -28,7 +28,8 @@ Progress = Callable[[str, int, int], None]
 
 MODEL = "model.safetensors"
 # The model that answers where nobody names one: a folder as `siamtune export` makes it.
-BUILT_IN = Path(str(files("siamtune"))) / "pretrained" / "lfw"
+PRETRAINED = Path(str(files("siamtune"))) / "pretrained"
+BUILT_IN = PRETRAINED / "lfw"
 PICTURES_AT_ONCE = 256
 
 
@@ -210,13 +211,22 @@ def built_in_model() -> Path:
     return path
 
 
+def shipped_model(name: str) -> Path | None:
+    """The file of a model that siamtune brings along under a name, such as `lfw`."""
+    path = PRETRAINED / name / MODEL
+    return path if Path(name).name == name and path.is_file() else None
+
+
 def model_path(path: Path) -> Path:
-    """The file of the model in an exported folder or a run folder, or the file itself.
+    """The file of the model in an exported folder or a run folder, the file itself, or a model
+    that siamtune brings along under that name.
 
     Raises:
         CheckpointError: there is none.
     """
     path = path.expanduser()
+    if not path.exists() and (shipped := shipped_model(str(path))):
+        return shipped
     if not path.is_dir():
         return path  # reading says what is wrong with it
     for candidate in (path / MODEL, path / "best" / MODEL):

@@ -148,6 +148,8 @@ def test_the_model_is_named_by_option_or_environment_and_else_built_in(
     assert model.startswith(f"model        {output / 'tiny' / 'best' / 'model.safetensors'}, ")
     with pytest.raises(CheckpointError, match=r"--model must be.*runs there: tiny"):
         predict(files, model="tin", output=output)
+    predict(files, model="lfw", output=output)  # by its name it is there all the same
+    assert "resnet trained on lfw" in capsys.readouterr().out
 
     export(str(trained_run), tmp_path / "built_in")
     capsys.readouterr()

@@ -14,9 +14,14 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from siamtune.launch.finalists import finalists_to_show, show_finalists
 from siamtune.launch.gallery import data_spec_of, open_gallery
-from siamtune.report.finalists import finalist_step, remove_finalist, write_finalist
+from siamtune.report.finalists import write_finalist
 from siamtune.report.gallery import Gallery
-from siamtune.report.tensorboard import TrialBoard, trial_text
+from siamtune.report.tensorboard import (
+    TrialBoard,
+    finalist_step,
+    remove_finalist,
+    trial_text,
+)
 from siamtune.search.history import read_history
 from siamtune.shipping.verifier import load
 from siamtune.verification.pairs import verification_pairs

@@ -13,9 +13,10 @@ from siamtune.data.sources import open_source
 from siamtune.errors import CheckpointError, DataError, InvalidInput, UsageError
 from siamtune.search.config_file import read_config
 from siamtune.search.records import Recorder
+from siamtune.shipping.card import model_card
 from siamtune.shipping.export import Wish, export_model
 from siamtune.shipping.onnx_file import PACKAGES
-from siamtune.shipping.verifier import load
+from siamtune.shipping.verifier import BUILT_IN, load
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
 from siamtune.verification.pairs import verification_pairs
 
@@ -212,3 +213,13 @@ def test_the_folder_says_what_onnx_file_it_holds(checkpoint: Path, tmp_path: Pat
     assert (tmp_path / "m" / document["onnx"]["file"]).is_file()
     assert document["onnx"]["input"] == ["pictures", 1, 24, 24]
     assert "model.onnx" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_the_card_of_the_model_that_comes_along_is_what_its_facts_give() -> None:
+    for name in (None, "lfw"):
+        verifier = load(name, device="cpu")
+        assert verifier.path.parent == BUILT_IN
+    document = json.loads((BUILT_IN / "model.json").read_text())
+    assert (BUILT_IN / "README.md").read_text() == model_card(document, "lfw")
+    assert document["threshold"]["score"] == verifier.threshold
+    assert document["crop"] == vars(verifier.recipe)
