@@ -160,7 +160,7 @@ def _write_events(folder: Path, summaries: Sequence[Summary], step: int) -> None
     Without a start of a session: that would withdraw the trial's curves from this step on.
     """
     now = time.time()
-    unfinished = folder / f".finalist.{os.getpid()}"
+    unfinished = folder / f".unfinished.{os.getpid()}"
     try:
         with unfinished.open("wb") as file:
             writer = RecordWriter(file)

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
 
+from siamtune.cli.search import show_finalists as tell_finalists
 from siamtune.launch.finalists import finalists_to_show, show_finalists
 from siamtune.launch.gallery import data_spec_of, open_gallery
 from siamtune.report.finalists import write_finalist
@@ -23,6 +24,7 @@ from siamtune.report.tensorboard import (
     trial_text,
 )
 from siamtune.search.history import read_history
+from siamtune.search.runs import Run
 from siamtune.shipping.verifier import load
 from siamtune.verification.pairs import verification_pairs
 
@@ -178,3 +180,10 @@ def test_a_run_gets_the_pages_that_it_lacks_and_only_those(
     assert problem.startswith("trial 0: ")
     assert "gone" in problem
     assert finalist_step(page) is None
+
+
+def test_a_search_outlives_whatever_goes_wrong_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_finalists(Run(tmp_path))  # there is no such run
+    assert "TensorBoard lacks the page of a finalist: " in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """ONNX against PyTorch: the largest difference and the speed of a model's embeddings.
 
-    python benchmarks/onnx.py                       # siamtune's default network, untrained
-    python benchmarks/onnx.py --model my-model      # an exported folder or a run
+    python benchmarks/onnx_speed.py                       # siamtune's default network, untrained
+    python benchmarks/onnx_speed.py --model my-model      # an exported folder or a run
 
 Needs the extra `onnx`. One thread each; the best of several rounds, since other programs only slow
 them down.
