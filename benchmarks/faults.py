@@ -295,12 +295,13 @@ from ray._private import services
 ask = services.get_node
 
 def get_node(*which):
-    for _ in range(60):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         try:
             return ask(*which)
         except RuntimeError:
             time.sleep(0.5)
-    return ask(*which)
+    sys.exit("the node has not come up")
 
 services.get_node = get_node
 from ray.scripts.scripts import main
@@ -386,7 +387,7 @@ def cluster(work: Path, processors: int, dashboard: bool) -> Iterator[Cluster]:
 
 def start_ray(start: Callable[[IO[str]], subprocess.Popen], log: Path) -> subprocess.Popen:
     """Start Ray and wait until it says that it runs; again where it was too slow for itself."""
-    for _ in range(5):
+    for _ in range(8):
         with log.open("w") as out:
             process = start(out)
         while process.poll() is None:
