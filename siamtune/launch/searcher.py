@@ -162,10 +162,11 @@ class Driver:
 
     def interrupt_running(self) -> None:
         """Record that the search ended before its running trials; the study keeps them open."""
-        for number in sorted(self._running):
-            if isinstance(self.error, OSError):
-                break  # nothing can be written; the study says the same
-            self.listen(self.recorder.ended(number, "interrupted", self.draining))
+        try:
+            for number in sorted(self._running):
+                self.listen(self.recorder.ended(number, "interrupted", self.draining))
+        except OSError as error:  # nothing can be written; to resume, the study is enough
+            self.error = self.error or error
         self._running.clear()
 
     def _reject(self, rejected: Rejected) -> None:
