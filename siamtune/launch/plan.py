@@ -147,8 +147,8 @@ def stages(space: Space, trials: int) -> list[Stage]:
 
 def _to_measure(
     start: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]]
-) -> tuple[Iterator[dict[str, Any]], int]:
-    """Start points, then every architecture in turn; and how many tell the least about each."""
+) -> Iterator[dict[str, Any]]:
+    """Start points, then every architecture in turn."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for config in pool:
         groups[_architecture(config)].append(config)
@@ -158,7 +158,7 @@ def _to_measure(
         for name in groups
         if row < len(groups[name])
     )
-    return chain(start, in_turn), len(start) + len(groups)
+    return chain(start, in_turn)
 
 
 def forecast(
@@ -183,8 +183,13 @@ def forecast(
     trials = space.study.trials
     start = first_trials(space, resources.workers)
     pool = list(islice(random_trials(space, 0, resources.workers), POOL))
-    wanted, at_least = _to_measure(start, pool)
-    measured, failures = probers.measure(wanted, at_least, probe_s, progress)
+    architectures = {_architecture(config) for config in pool}
+    measured, failures = probers.measure(
+        _to_measure(start, pool),
+        lambda known: len(architectures - {_architecture(each.config) for each in known}),
+        probe_s,
+        progress,
+    )
     if not measured:
         return None
     reckoner = _Reckoner(spec, data, resources, probers, measured, slots, _epochs(space))

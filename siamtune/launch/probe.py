@@ -34,6 +34,7 @@ WHITENED = 2048
 # How the time of a whitening fit grows with its pictures, up to as many as there are pixels.
 WHITENING_EXPONENT = 2.5
 DETECTED = 24  # pictures to time a detector on
+MOST_FAILURES = 20  # of configurations, when the time is up
 
 
 @dataclass(frozen=True)
@@ -180,21 +181,23 @@ class Probers:
     def measure(
         self,
         wanted: Iterator[dict[str, Any]],
-        at_least: int,
+        lacking: Callable[[Sequence[Measured]], int],
         seconds: float,
         progress: Progress,
     ) -> tuple[list[Measured], list[str]]:
         """Costs of configurations until the time is up, and reasons of those that failed.
 
-        The first `at_least` are measured in any case.
+        Args:
+            lacking: of how many kinds nothing is known yet; they are waited for, within reason.
         """
         measured: list[Measured] = []
         failures: list[str] = []
         began = time.monotonic()
 
         def more() -> Iterator[dict[str, Any]]:
-            for number, config in enumerate(wanted):
-                if number >= at_least and time.monotonic() - began > seconds:
+            for config in wanted:
+                late = time.monotonic() - began > seconds
+                if late and (not lacking(measured) or len(failures) >= MOST_FAILURES):
                     return
                 yield config
 

@@ -32,7 +32,7 @@ from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, ranked
 from siamtune.search.runs import Run, write_text
 from siamtune.search.space import Space
-from siamtune.search.stops import VERB, take_stops
+from siamtune.search.stops import VERB, forget_stops, take_stops
 from siamtune.search.study import Proposal, interrupted, open_study
 
 # Retries of a trial whose process vanished; a trial that fails by itself is not run again.
@@ -174,7 +174,7 @@ def _run_search(
         deadline=began + options.time_budget_s if options.time_budget_s else None,
         interrupted=interrupted(study, space),
     )
-    take_stops(run)  # what was asked of an earlier driver, which did not hear it
+    forget_stops(run)  # what was asked of an earlier driver
     heard = time.monotonic()
 
     def tick() -> None:
@@ -220,6 +220,7 @@ def _run_search(
         driver.interrupt_running()
     finally:
         recorder.close()
+        forget_stops(run)
         shutil.rmtree(scratch, ignore_errors=True)
     go_on = f"go on with: siamtune resume {run.place}"
     if isinstance(driver.error, OSError | Unwritable):

@@ -52,3 +52,10 @@ def take_stops(run: Run) -> list[int | None]:
                 path.unlink(missing_ok=True)
                 taken.append(None if path.name == SEARCH else int(path.name))
     return taken
+
+
+def forget_stops(run: Run) -> None:
+    """Leave no folder of requests behind; what nobody has heard is void."""
+    take_stops(run)
+    with suppress(OSError):
+        (run.folder / FOLDER).rmdir()
