@@ -20,7 +20,7 @@ def test_the_notebook_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     committed = [kinds(cell) for cell in notebook.cells]
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     assert (tmp_path / "runs/notebook/best/model.safetensors").is_file()
     assert [kinds(cell) for cell in notebook.cells] == committed
