@@ -30,9 +30,10 @@ LossName = Literal[
     "arcface",
     "cosface",
     "joint",
+    "semi_siamese",
 ]
 # These compare cosines by their definition.
-ANGULAR_LOSSES = ("circle", "arcface", "cosface")
+ANGULAR_LOSSES = ("circle", "arcface", "cosface", "semi_siamese")
 Distance = Literal["l1", "l2", "cosine"]
 Mining = Literal["all", "semihard", "hard"]
 Sampling = Literal["pairs", "pk"]
@@ -164,13 +165,13 @@ class LossConfig(Section):
     )
     scale: Annotated[float, Field(gt=0.0, le=500.0)] = Field(
         24.0,
-        description="arcface, cosface, joint: multiplies the cosines before the softmax; circle: "
-        "the differences (gamma)",
+        description="arcface, cosface, joint, semi_siamese: multiplies the cosines before the "
+        "softmax; circle: the differences (gamma)",
     )
     cosine_margin: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.2,
-        description="cosface: subtracted from the cosine of the true person (Wang et al. 2018); "
-        "circle: how far from 1 and 0 cosines may end (m, Sun et al. 2020)",
+        description="cosface, semi_siamese: subtracted from the cosine of the true person (Wang et "
+        "al. 2018); circle: how far from 1 and 0 cosines may end (m, Sun et al. 2020)",
     )
     verification: VerificationLoss = Field(
         "supcon", description="joint: the loss of pairs that is joined with a softmax over people"
@@ -182,6 +183,14 @@ class LossConfig(Section):
         0.1,
         description="joint: probability that the softmax shares out to all people (Szegedy et al. "
         "2016)",
+    )
+    gallery_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99,
+        description="semi_siamese: a step; the gallery's network is such a moving average of the "
+        "one that learns (Du et al. 2020; 0.999 there)",
+    )
+    gallery_size: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        2048, description="semi_siamese: pictures of past batches that stand for other people"
     )
 
 

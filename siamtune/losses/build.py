@@ -20,6 +20,7 @@ from siamtune.losses.pairwise import (
     contrastive_squared,
     hadsell,
 )
+from siamtune.losses.semi_siamese import SemiSiamese
 
 PAIR_LOSSES: dict[str, PairLoss] = {
     "contrastive": contrastive,
@@ -46,6 +47,11 @@ def joint(config: LossConfig, embedding_size: int, identities: int) -> Joint:
     )
 
 
+def semi_siamese(config: LossConfig, embedding_size: int, identities: int) -> SemiSiamese:
+    """The margin and the scale of the configuration, over a gallery of its size."""
+    return SemiSiamese(embedding_size, config.cosine_margin, config.scale, config.gallery_size)
+
+
 LOSSES: dict[str, LossBuilder] = {
     **dict.fromkeys(PAIR_LOSSES, pairwise),
     "triplet": triplet,
@@ -56,6 +62,7 @@ LOSSES: dict[str, LossBuilder] = {
     "arcface": arcface,
     "cosface": cosface,
     "joint": joint,
+    "semi_siamese": semi_siamese,
 }
 
 

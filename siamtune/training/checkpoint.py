@@ -28,7 +28,7 @@ class Checkpoint:
     Attributes:
         parts: "model", "normalization", "loss" and "optimizer" to tensors by name; where "model"
             holds averaged weights also "trained", the weights themselves, and "averaging"; of a
-            model whose scores are fitted also "scorer".
+            model whose scores are fitted also "scorer", of one with a gallery also "gallery".
         facts: the JSON of the header: configuration, epoch, threshold, data, ...
     """
 

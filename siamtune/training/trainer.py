@@ -120,11 +120,14 @@ def epochs(
     normalization = faces.normalization.to(device)
     optimizer = build_optimizer(config.optim, [*model.parameters(), *loss.parameters()])
     averaged = averaged_model(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    gallery = None
+    if config.loss.name == "semi_siamese":
+        gallery = averaged_model(model, config.loss.gallery_momentum)
     judged = cast("SiameseNet", averaged.module) if averaged else model
     evaluation = plan_evaluation(faces, pictures, config, device)
     progress = Progress()
     if resume_from is not None:
-        progress = _resume(resume_from, config, model, averaged, loss, optimizer)
+        progress = _resume(resume_from, config, model, averaged, gallery, loss, optimizer)
 
     while progress.epoch < config.epochs:
         started = perf_counter()
@@ -133,8 +136,8 @@ def epochs(
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
         batches = epoch_batches(identities, config.batch, rng)
         train_loss = train_epoch(
-            model, averaged, loss, optimizer, normalization, feed, batches, identities_on_device,
-            generator, config, progress,
+            model, averaged, gallery, loss, optimizer, normalization, feed, batches,
+            identities_on_device, generator, config, progress,
         )  # fmt: skip
         if not math.isfinite(train_loss):
             raise TrialCollapsed(f"the training loss is {train_loss} in epoch {progress.epoch + 1}")
@@ -175,6 +178,8 @@ def epochs(
             if averaged is not None:
                 parts["trained"] = model.state_dict()
                 parts["averaging"] = {"n_averaged": averaged.n_averaged}
+            if gallery is not None:
+                parts["gallery"] = gallery.state_dict()
             write_checkpoint(
                 path,
                 parts,
@@ -192,6 +197,7 @@ def epochs(
 def train_epoch(
     model: nn.Module,
     averaged: AveragedModel | None,
+    gallery: AveragedModel | None,
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
     normalization: nn.Module,
@@ -216,15 +222,24 @@ def train_epoch(
             images.float(), config.augmentation.strength, generator,
             own=own, batch_images=len(batch.index),
         )  # fmt: skip
-        embeddings = distributed.gather(model(normalization(images)))
+        images = normalization(images)
+        embeddings = distributed.gather(model(images))
         pairs = None if batch.pairs is None else torch.from_numpy(batch.pairs).to(images.device)
-        loss = loss_function(embeddings, identities[torch.from_numpy(batch.index)], pairs)
+        people = identities[torch.from_numpy(batch.index)]
+        if gallery is None:
+            loss = loss_function(embeddings, people, pairs)
+        else:
+            with torch.no_grad():
+                remembered = distributed.gather(gallery(images))
+            loss = loss_function(embeddings, people, pairs, remembered)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         distributed.sum_gradients(model.parameters())
         optimizer.step()
         if averaged is not None:
             averaged.update_parameters(model)
+        if gallery is not None:
+            gallery.update_parameters(model)
         total += loss.detach()  # stays on the device: asking for a number here would wait for it
     return float(total / len(batches))
 
@@ -248,6 +263,7 @@ def _resume(
     config: TrialConfig,
     model: nn.Module,
     averaged: AveragedModel | None,
+    gallery: AveragedModel | None,
     loss: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> Progress:
@@ -264,6 +280,8 @@ def _resume(
         model.load_state_dict(checkpoint.parts["trained"])
         averaged.module.load_state_dict(checkpoint.parts["model"])
         averaged.n_averaged.copy_(checkpoint.parts["averaging"]["n_averaged"])
+    if gallery is not None:
+        gallery.load_state_dict(checkpoint.parts["gallery"])
     loss.load_state_dict(checkpoint.parts.get("loss", {}))
     load_optimizer_tensors(optimizer, checkpoint.parts.get("optimizer", {}))
     return Progress(**checkpoint.facts["progress"])

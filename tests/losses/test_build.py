@@ -18,8 +18,11 @@ EVERY_LOSS = pytest.mark.parametrize(("name", "distance"), COMBINATIONS)
 
 def build(name: str, distance: str, embedding_size: int = 3, identities: int = 4) -> Loss:
     torch.manual_seed(0)
-    # Wide margins and all triplets, so that no pair is beyond what its loss looks at.
-    config = LossConfig(name=name, distance=distance, margin=10.0, triplet_margin=5.0, mining="all")
+    # Wide margins and all triplets, so that no pair is beyond what its loss looks at; and no memory
+    # of what was asked before.
+    config = LossConfig(
+        name=name, distance=distance, margin=10.0, triplet_margin=5.0, mining="all", gallery_size=0
+    )
     return build_loss(config, embedding_size=embedding_size, identities=identities)
 
 
@@ -119,6 +122,8 @@ def test_losses_of_batches_go_by_identities_whatever_the_pairs(name: str) -> Non
         ("circle", "scale", 8.0),
         ("cosface", "cosine_margin", 0.4),
         ("cosface", "scale", 8.0),
+        ("semi_siamese", "cosine_margin", 0.4),
+        ("semi_siamese", "scale", 8.0),
         ("joint", "verification", "hadsell"),
         ("joint", "identification_weight", 0.5),
         ("joint", "label_smoothing", 0.0),

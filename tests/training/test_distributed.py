@@ -31,6 +31,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "supcon": {"optim.ema_decay": 0.9, "verification.flip": True},
     "contrastive": {"batch.sampling": "pairs"},
     "joint": {},
+    "semi_siamese": {},
 }
 
 

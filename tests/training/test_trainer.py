@@ -61,13 +61,13 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_faces
     assert numbers(0) != numbers(1)
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "dials", [{}, {"optim__ema_decay": 0.9}, {"loss__name": "semi_siamese"}], ids=str
+)
 def test_a_resumed_training_equals_an_uninterrupted_one(
-    tiny_faces: Faces, tmp_path: Path, ema_decay: float
+    tiny_faces: Faces, tmp_path: Path, dials: dict[str, Any]
 ) -> None:
-    config = tiny_config(
-        model__dropout=0.3, optim__schedule="halve_on_rise", optim__ema_decay=ema_decay
-    )
+    config = tiny_config(model__dropout=0.3, optim__schedule="halve_on_rise", **dials)
     straight = run(config, tiny_faces)
     straight[-1].save(tmp_path / "straight.safetensors")
     for epoch in epochs(config, tiny_faces, device=CPU):
@@ -213,11 +213,19 @@ def test_fewer_images_per_person_make_a_shorter_epoch(tiny_faces: Faces) -> None
     assert pictures(2) < pictures(None)
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "chopra", "supcon", "arcface", "joint"])
+@pytest.mark.parametrize("loss", ["contrastive", "supcon", "arcface", "joint", "semi_siamese"])
 def test_every_kind_of_loss_trains_under_both_samplings(tiny_faces: Faces, loss: str) -> None:
     for sampling in ("pairs", "pk"):
         config = tiny_config(epochs=1, loss__name=loss, batch__sampling=sampling)
         assert np.isfinite(run(config, tiny_faces)[0].metrics["train/loss"])
+
+
+def test_the_gallery_follows_the_network_at_its_momentum(tiny_faces: Faces) -> None:
+    def losses(momentum: float) -> list[float]:
+        config = tiny_config(epochs=3, loss__name="semi_siamese", loss__gallery_momentum=momentum)
+        return [epoch.metrics["train/loss"] for epoch in run(config, tiny_faces)]
+
+    assert losses(0.0) != losses(0.999)
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial(tiny_faces: Faces) -> None:
