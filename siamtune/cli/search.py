@@ -396,7 +396,12 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
         tell_leaks(spec, [faces.split], progress)
-    require_measurable([space.objective.metric], faces)
+    require_measurable([objective.metric for objective in space.objective.each], faces)
+    if space.objective.beside:
+        tell(
+            f"{' and '.join(o.metric for o in space.objective.each)}: tables rank by the first, "
+            "the front shows both, and no trial is stopped early"
+        )
     if faces.crop.faces_not_found:
         tell(
             f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "

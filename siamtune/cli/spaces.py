@@ -78,7 +78,7 @@ def show(
     _print_columns(
         [
             ("space", str(loaded.path)),
-            ("objective", f"{loaded.objective.metric} ({loaded.objective.mode})"),
+            ("objective", " and ".join(f"{o.metric} ({o.mode})" for o in loaded.objective.each)),
             ("study", f"{study.trials} trials of {_epochs(loaded)} epochs, seed {study.seed}"),
             ("scheduler", stops),
             ("sampler", study.sampler),
@@ -158,11 +158,12 @@ def schema() -> None:
 
 def _document(space: "Space") -> dict[str, Any]:
     from siamtune.search.dimensions import spec
+    from siamtune.search.settings import objective_spec
 
     return {
         "schema": "siamtune.space/1",
         "path": str(space.path),
-        "objective": vars(space.objective),
+        "objective": objective_spec(space.objective),
         "study": {**vars(space.study), "scheduler": vars(space.study.scheduler)},
         "fixed": dict(space.fixed),
         "start": [dict(point) for point in space.start],

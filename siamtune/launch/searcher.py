@@ -100,8 +100,8 @@ class Driver:
         """Record an epoch; one that is recorded already stays as it is."""
         if metrics["epoch"] <= self.recorder.records[number].epoch:
             return
-        value = metrics[self.space.objective.metric]
-        studies.report_epoch(self.study, number, int(metrics["epoch"]), value)
+        values = [metrics[objective.metric] for objective in self.space.objective.each]
+        studies.report_epoch(self.study, number, int(metrics["epoch"]), *values)
         self.listen(self.recorder.epoch(number, metrics))
 
     def should_stop(self, number: int) -> bool:

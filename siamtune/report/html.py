@@ -13,6 +13,7 @@ from siamtune.report.table import (
     measured_on,
     metric_columns,
     metric_name,
+    metric_value,
     one_line,
     shown,
 )
@@ -79,7 +80,8 @@ def trial_cells(
     measured = best_numbers(history, record)
     known = intervals or {}
     numbers = "".join(
-        f'<td class="n">{measured[m]:.4f}{interval_text(known.get(m.removeprefix("val/")))}</td>'
+        f'<td class="n">{metric_value(m, measured[m])}'
+        f"{interval_text(known.get(m.removeprefix('val/')))}</td>"
         if m in measured
         else "<td></td>"
         for m in metrics
@@ -104,7 +106,7 @@ def trial_line(history: History, record: TrialRecord) -> str:
         parts[1] = f"{state} at epoch {epoch_text(record, history.space)}"
     measured = best_numbers(history, record)
     parts += [
-        f"{metric_name(metric)} {measured[metric]:.4f}"
+        f"{metric_name(metric)} {metric_value(metric, measured[metric])}"
         for metric in metric_columns(history.space.objective)
         if metric in measured
     ]
@@ -116,7 +118,7 @@ def trial_brief(history: History, record: TrialRecord) -> str:
     """A trial in a few words; the page's own line tells its dials."""
     metric = history.space.objective.metric
     measured = best_numbers(history, record)
-    value = f", {metric_name(metric)} {measured[metric]:.4f}" if measured else ""
+    value = f", {metric_name(metric)} {metric_value(metric, measured[metric])}" if measured else ""
     return f"trial {record.number}: {record.state.replace('_', ' ')}{value}"
 
 

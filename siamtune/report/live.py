@@ -19,9 +19,11 @@ from siamtune.report.table import (
     dial_columns,
     dial_name,
     duration,
+    front_numbers,
     measured_on,
     metric_columns,
     metric_name,
+    metric_value,
     one_line,
     shown,
     states_text,
@@ -180,7 +182,7 @@ class LiveView:
         objective = self._space.objective
         measured = best_epoch(record, objective.metric, objective.mode) or {}
         return ", ".join(
-            f"{metric_name(metric)} {measured[metric]:.4f}"
+            f"{metric_name(metric)} {metric_value(metric, measured[metric])}"
             for metric in metric_columns(objective)
             if metric in measured
         )
@@ -250,6 +252,12 @@ def print_final_table(
         console.print()
     console.print(states_text(count_states(records.values())))
     lines = [f"measured on {measured_on(facts)}"]
+    if numbers := front_numbers(records.values(), objective):
+        lines.insert(
+            0,
+            f"front, {' and '.join(metric_name(each.metric) for each in objective.each)}: "
+            f"trials {', '.join(map(str, numbers))}",
+        )
     if (run.folder / "best.yaml").exists():
         lines.append(f"best configuration: {run.folder / 'best.yaml'}")
     if (run.folder / "best" / "model.safetensors").exists():

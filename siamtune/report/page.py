@@ -42,8 +42,10 @@ from siamtune.report.page_trials import (
 from siamtune.report.table import (
     count_states,
     duration,
+    front_numbers,
     metric_columns,
     metric_name,
+    metric_value,
     total_epochs,
 )
 from siamtune.search.dimensions import described
@@ -117,7 +119,7 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
                 interval = intervals.get(metric.removeprefix("val/"))
                 if interval:
                     what += f"; [{interval.low:.3f}, {interval.high:.3f}] over people"
-                cards.append((f"{best[metric]:.4f}", what))
+                cards.append((metric_value(metric, best[metric]), what))
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items())
     planned = facts.get("trials")
     of = f" of {planned}" if isinstance(planned, int) and planned > len(records) else ""
@@ -133,12 +135,17 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
         shares = ", ".join(f"{as_text(count)} {as_text(part)}" for part, count in people.items())
         about.append(("people", shares + (f"; {as_text(pictures)} pictures" if pictures else "")))
     scheduler = space.study.scheduler
+    if numbers := front_numbers(records.values(), space.objective):
+        about.append(("front", "no trial beats in both: " + ", ".join(map(as_text, numbers))))
     command = " ".join(map(str, facts.get("command", [])))
     about += [
         (
             "objective",
-            f"{as_text(space.objective.metric)}, "
-            f"{'the larger' if space.objective.mode == 'max' else 'the smaller'} the better",
+            "; ".join(
+                f"{as_text(each.metric)}, the "
+                f"{'larger' if each.mode == 'max' else 'smaller'} the better"
+                for each in space.objective.each
+            ),
         ),
         ("proposed by", as_text(f"{space.study.sampler}, stopped early by {scheduler.name}")),
         ("begun", as_text(moment(facts.get("created")))),

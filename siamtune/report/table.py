@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from siamtune.search.records import TrialRecord, best_epoch, ranked
+from siamtune.search.records import TrialRecord, best_epoch, front, ranked
 
 if TYPE_CHECKING:  # `siamtune ls` reads no space
     from siamtune.search.dimensions import Dimension
@@ -43,8 +43,18 @@ METRICS = ("val/auc", "val/f1")
 
 
 def metric_columns(objective: "Objective") -> list[str]:
-    """The objective, and AUC and F1 whatever the objective is."""
-    return list(dict.fromkeys([objective.metric, *METRICS]))
+    """The objective, or both, and AUC and F1 whatever the objective is."""
+    return list(dict.fromkeys([*(each.metric for each in objective.each), *METRICS]))
+
+
+def front_numbers(records: Iterable[TrialRecord], objective: "Objective") -> list[int] | None:
+    """The trials that no other one beats in both objectives; None where there is one objective."""
+    if objective.beside is None:
+        return None
+    return [
+        record.number
+        for record in front(records, [(each.metric, each.mode) for each in objective.each])
+    ]
 
 
 def metric_name(metric: str) -> str:
@@ -53,7 +63,14 @@ def metric_name(metric: str) -> str:
     recall, at, far = name.partition("@far=")
     if at:
         return f"{recall.upper()}@{100 * float(far):g}%"
-    return {"accuracy": name, "precision@1": "P@1"}.get(name, name.upper())
+    return {"accuracy": name, "precision@1": "P@1", "images_per_second": "images/s"}.get(
+        name, name.upper()
+    )
+
+
+def metric_value(metric: str, value: float) -> str:
+    """A metric as a cell shows it: shares with four digits, images a second whole."""
+    return f"{value:.0f}" if metric == "images_per_second" else f"{value:.4f}"
 
 
 def dial_name(dial: str) -> str:
@@ -169,7 +186,7 @@ def trial_table(
                 f"{mark}{record.number}",
                 Text(record.state.replace("_", " "), STATES[record.state]),
                 epoch_text(record, space),
-                *(f"{measured[m]:.4f}" if m in measured else "" for m in metrics),
+                *(metric_value(m, measured[m]) if m in measured else "" for m in metrics),
                 *(shown(record.config[d]) if d in record.config else "-" for d in dials),
                 style="bold" if record.number == best else "",
             )
@@ -221,6 +238,8 @@ def result_document(
         "protocol": facts.get("protocol"),
         "split": facts.get("split"),
         "objective": {"metric": objective.metric, "mode": objective.mode},
+        **({"objectives": [each.metric for each in objective.each]} if objective.beside else {}),
+        **({"front": numbers} if (numbers := front_numbers(records.values(), objective)) else {}),
         "states": count_states(records.values()),
         "winner": winner,
         "trials": [

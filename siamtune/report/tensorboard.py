@@ -45,7 +45,7 @@ METRICS = {
     "val/map@r": "last MAP@R",
     "train/loss": "last training loss",
 }
-SCALARS = (*METRICS, "lr", "images_per_s")
+SCALARS = (*METRICS, "lr", "images_per_second")
 
 # What a finalist has besides (`report.finalists`): an event file, whose name ends in this and the
 # epoch, and the projector's files.

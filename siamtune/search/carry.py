@@ -277,15 +277,23 @@ def known_from(other: Run, new: Space) -> "list[Past]":
 def _other_measure(old: Space, new: Space) -> list[str]:
     """Why the trials of two spaces cannot be compared at all."""
     faults = []
-    if new.objective != old.objective:
+    before, after = (
+        " and ".join(objective.metric for objective in space.objective.each) for space in (old, new)
+    )
+    if new.objective.beside or old.objective.beside:
         faults.append(
-            f"objective must stay {old.objective.metric}, but got {new.objective.metric}: "
+            f"only trials of one objective are carried over, but got {before}, then {after}: "
+            "begin a search of its own"
+        )
+    elif new.objective != old.objective:
+        faults.append(
+            f"objective must stay {before}, but got {after}: "
             "rungs and sampler know only the first; begin a search of its own"
         )
-    before, after = (_otherwise(space, "epochs") for space in (old, new))
-    if before != after:
+    length, wanted = (_otherwise(space, "epochs") for space in (old, new))
+    if length != wanted:
         faults.append(
-            f"epochs must stay {before}, but got {after}: trials of another length do not "
+            f"epochs must stay {length}, but got {wanted}: trials of another length do not "
             "compare; begin a search of its own"
         )
     return faults

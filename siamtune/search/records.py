@@ -14,8 +14,9 @@ the same events, so none of them can disagree about what a trial was.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
 from time import time
 from typing import Any, Literal, get_args
@@ -87,6 +88,30 @@ def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[Trial
 
     usable = (r for r in records if r.state in ("complete", "stopped") and r.epochs)
     return sorted((r for r in usable if best_epoch(r, metric, mode)), key=key)
+
+
+def front(
+    records: Iterable[TrialRecord], objectives: Sequence[tuple[str, str]]
+) -> list[TrialRecord]:
+    """Complete trials that no other one equals or beats in every one of `objectives` (metric, mode)
+    and beats in one; at the epoch that is best by the first, and in its order.
+    """
+    (metric, mode), *_ = objectives
+    order = [record for record in ranked(records, metric, mode) if record.state == "complete"]
+    points = []
+    for record in order:
+        best = best_epoch(record, metric, mode) or {}
+        points.append(
+            [best.get(name, nan) * (1 if way == "max" else -1) for name, way in objectives]
+        )
+    return [
+        record
+        for record, own in zip(order, points, strict=True)
+        if not any(
+            all(a >= b for a, b in zip(other, own, strict=True)) and other != own
+            for other in points
+        )
+    ]
 
 
 def apply_event(records: dict[int, TrialRecord], event: Mapping[str, Any]) -> TrialRecord:

@@ -145,7 +145,7 @@ def _range(bounds: Schema) -> Schema:
 
 def _objective() -> Schema:
     smaller = [metric for metric, mode in METRICS.items() if mode == "min"]
-    return {
+    one = {
         **_map(
             {
                 "metric": {"enum": list(METRICS), "default": Objective.metric},
@@ -155,7 +155,18 @@ def _objective() -> Schema:
         "if": {"properties": {"metric": {"enum": smaller}}, "required": ["metric"]},
         "then": {"properties": {"mode": {"const": "min"}}},
         "else": {"properties": {"mode": {"const": "max"}}},
-        "description": "what is optimised, measured on validation identities",
+    }
+    two = {
+        "type": "array",
+        "items": {"enum": list(METRICS)},
+        "minItems": 2,
+        "maxItems": 2,
+        "uniqueItems": True,
+    }
+    return {
+        "anyOf": [one, two],
+        "description": "what is optimised, measured on validation identities; two metrics give a "
+        "front of trials, none of which is stopped early",
     }
 
 

@@ -5,7 +5,7 @@ study: {trials: 64, scheduler: {asha: {min_epochs: 2, eta: 3}}, sampler: {tpe: {
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from siamtune.search.located import Fault, Located, did_you_mean, read_entries, shown
@@ -20,6 +20,7 @@ METRICS = {
     "val/tar@far=0.001": "max",
     "val/precision@1": "max",
     "val/map@r": "max",
+    "images_per_second": "max",
 }
 SCHEDULERS = {"asha": ("min_epochs", "eta"), "median": ("min_epochs",), "none": ()}
 SAMPLERS = ("tpe", "random", "qmc")
@@ -28,8 +29,20 @@ MAX_SEED = 2**32 - 1  # NumPy's
 
 @dataclass(frozen=True)
 class Objective:
+    """What is optimised; `beside` is the second of two, none of which is given up for the other.
+
+    Tables rank by the first; the two together give a front of trials that no other one beats in
+    both.
+    """
+
     metric: str = "val/auc"
     mode: str = "max"
+    beside: "Objective | None" = None
+
+    @property
+    def each(self) -> "tuple[Objective, ...]":
+        """The one objective, or the two."""
+        return (self,) if self.beside is None else (self, self.beside)
 
 
 @dataclass(frozen=True)
@@ -52,10 +65,12 @@ class StudySettings:
 
 
 def read_objective(located: Located, faults: list[Fault]) -> Objective:
-    """Read `objective`; a mode left out is the metric's own."""
+    """Read `objective`; a mode left out is the metric's own; a list names two metrics."""
+    if isinstance(located.value, tuple):
+        return _read_two(located, located.value, faults)
     entries = read_entries(located, "objective", ("metric", "mode"), faults)
     metric = entries.get("metric", Located(Objective.metric, located.line))
-    if metric.value not in METRICS:
+    if not isinstance(metric.value, str) or metric.value not in METRICS:
         rule = f"objective.metric must be one of {', '.join(METRICS)}, but got {shown(metric)}"
         faults.append(Fault(metric.line, rule + did_you_mean(metric.value, METRICS)))
         return Objective()
@@ -65,6 +80,24 @@ def read_objective(located: Located, faults: list[Fault]) -> Objective:
         rule = f"objective.mode must be {better} for {metric.value}, but got {shown(mode)}"
         faults.append(Fault(mode.line, f"{rule}; write {better}"))
     return Objective(metric.value, better)
+
+
+def objective_spec(objective: Objective) -> Any:
+    """The objective as a space file writes it."""
+    if objective.beside is None:
+        return {"metric": objective.metric, "mode": objective.mode}
+    return [objective.metric, objective.beside.metric]
+
+
+def _read_two(located: Located, metrics: tuple[Located, ...], faults: list[Fault]) -> Objective:
+    if len(metrics) != 2 or metrics[0].value == metrics[1].value:
+        rule = "objective must be one metric or a list of two different ones"
+        faults.append(Fault(located.line, f"{rule}, but got {shown(located)}"))
+        return Objective()
+    first, second = (
+        read_objective(Located({"metric": metric}, metric.line), faults) for metric in metrics
+    )
+    return replace(first, beside=second)
 
 
 def read_study(located: Located, epochs: int, faults: list[Fault]) -> StudySettings:

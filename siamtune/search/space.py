@@ -56,7 +56,9 @@ from siamtune.search.located import (
 )
 from siamtune.search.settings import (
     Objective,
+    Scheduler,
     StudySettings,
+    objective_spec,
     read_objective,
     read_study,
     study_spec,
@@ -222,7 +224,7 @@ def to_yaml(space: Space) -> str:
     document = CommentedMap(
         {
             "version": VERSION,
-            "objective": _flow(vars(space.objective)),
+            "objective": _flow(objective_spec(space.objective)),
             "study": _flow(study_spec(space.study)),
             "fixed": CommentedMap(space.fixed),
             "start": CommentedSeq([_flow(entry) for entry in space.start]),
@@ -264,11 +266,16 @@ def _read_root(root: Located, faults: list[Fault]) -> Space | None:
     _check_version(entries, faults)
     before = len(faults)
     fixed, faulty = _read_fixed(entries.get("fixed", Located({}, 1)), faults)
+    objective = read_objective(entries.get("objective", Located({}, 1)), faults)
+    study = read_study(
+        entries.get("study", Located({}, 1)), fixed.get("epochs", DEFAULTS["epochs"]), faults
+    )
+    if objective.beside is not None:
+        # Who is weak in one of the two may lead in the other: nobody can be stopped early.
+        study = replace(study, scheduler=Scheduler("none"))
     space = Space(
-        objective=read_objective(entries.get("objective", Located({}, 1)), faults),
-        study=read_study(
-            entries.get("study", Located({}, 1)), fixed.get("epochs", DEFAULTS["epochs"]), faults
-        ),
+        objective=objective,
+        study=study,
         fixed=fixed,
         start=(),
         dimensions=_read_dimensions(entries.get("space"), fixed, faulty, faults),

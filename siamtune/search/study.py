@@ -31,6 +31,7 @@ from siamtune.search.suggest import distribution, start_points, suggest
 STUDY_NAME = "siamtune"
 # Proposals in a row that cannot be built before the space itself is at fault.
 MAX_INVALID_PROPOSALS = 200
+BESIDE = "beside/"  # before an epoch: the attribute that holds its second objective
 
 # What each honest state is to Optuna. A collapsed trial is PRUNED: it was tried and is bad, and the
 # sampler should know; a failed one says nothing about its configuration.
@@ -146,7 +147,10 @@ def _study(path: Path, space: Space) -> optuna.Study:
             storage=storage,
             study_name=STUDY_NAME,
             pruner=_pruner(space),
-            direction="maximize" if space.objective.mode == "max" else "minimize",
+            directions=[
+                "maximize" if objective.mode == "max" else "minimize"
+                for objective in space.objective.each
+            ],
             load_if_exists=True,
         )
     except (ValueError, KeyError) as error:
@@ -283,11 +287,23 @@ def interrupted(study: optuna.Study, space: Space) -> list[Proposal]:
     ]
 
 
-def report_epoch(study: optuna.Study, number: int, epoch: int, value: float) -> None:
-    """Tell the study what a running trial measured; a second value for an epoch is ignored."""
+def report_epoch(
+    study: optuna.Study, number: int, epoch: int, value: float, beside: float | None = None
+) -> None:
+    """Tell the study what a running trial measured; a second value for an epoch is ignored.
+
+    `beside` is that of the second objective, where there are two.
+    """
     frozen = _frozen(study, number)
-    if math.isfinite(value) and epoch not in frozen.intermediate_values:
-        Trial(study, frozen._trial_id).report(value, epoch)
+    if not math.isfinite(value) or epoch in frozen.intermediate_values:
+        return
+    trial = Trial(study, frozen._trial_id)
+    if beside is None:
+        trial.report(value, epoch)
+        return
+    # Optuna has no reports of two values. The second is written first: it may be there alone.
+    trial.set_user_attr(f"{BESIDE}{epoch}", beside)
+    study._storage.set_trial_intermediate_value(frozen._trial_id, epoch, value)
 
 
 def should_stop(study: optuna.Study, number: int) -> bool:
@@ -296,7 +312,8 @@ def should_stop(study: optuna.Study, number: int) -> bool:
 
 
 def tell(study: optuna.Study, number: int, state: State, reason: str | None = None) -> None:
-    """End a trial in the study: complete with its best epoch, stopped with what it measured.
+    """End a trial in the study: complete with its best epoch (by the first of two objectives),
+    stopped with what it measured.
 
     A trial that has ended already stays as it is.
     """
@@ -307,9 +324,16 @@ def tell(study: optuna.Study, number: int, state: State, reason: str | None = No
     optuna_state = OPTUNA_STATES[state]
     if not values and state in ("complete", "stopped"):
         optuna_state = TrialState.FAIL  # ended without a measurement: nothing to learn from
-    value = None
+    if len(study.directions) > 1 and optuna_state is TrialState.PRUNED:
+        optuna_state = TrialState.FAIL  # the sampler orders pruned trials by one objective only
+    value: float | list[float] | None = None
     if optuna_state is TrialState.COMPLETE:
-        value = max(values) if study.direction.name == "MAXIMIZE" else min(values)
+        best = max if study.directions[0].name == "MAXIMIZE" else min
+        epochs = frozen.intermediate_values
+        epoch = best(epochs, key=epochs.__getitem__)
+        value = epochs[epoch]
+        if len(study.directions) > 1:
+            value = [value, frozen.user_attrs[f"{BESIDE}{epoch}"]]
     trial = Trial(study, frozen._trial_id)
     trial.set_user_attr("state", state)
     if reason:

@@ -157,7 +157,7 @@ def epochs(
             **{f"val/{name}": value for name, value in result.metrics.items()},
             "threshold": result.threshold,
             "lr": optimizer.param_groups[0]["lr"],
-            "images_per_s": sum(len(batch.index) for batch in batches) / (ended - started),
+            "images_per_second": sum(len(batch.index) for batch in batches) / (ended - started),
             "seconds": ended - started,
             "evaluation_s": ended - trained,
             "faces_not_found": float(faces.crop.faces_not_found),  # cut by the center box instead

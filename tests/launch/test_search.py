@@ -15,10 +15,13 @@ from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
 from siamtune.launch.cluster import TrialResources, concurrent_trials, resolved
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
+from siamtune.report.live import print_final_table
+from siamtune.report.table import result_document
 from siamtune.search.config_file import read_config
 from siamtune.search.records import TrialRecord, best_epoch, read_records
 from siamtune.search.runs import new_run
 from siamtune.search.space import Space, load_space
+from siamtune.search.study import open_study
 from siamtune.training.checkpoint import read_checkpoint
 from siamtune.verification.answers import fold_metrics
 from siamtune.verification.kept import read_answers
@@ -94,6 +97,25 @@ def finished(
     folder = tmp_path_factory.mktemp("search")
     space = space_of(folder)
     return *search(folder, space, pattern_people), space
+
+
+def test_two_objectives_end_in_a_front(
+    pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = SPACE.replace("{metric: val/auc, mode: max}", "[val/auc, images_per_second]")
+    space = space_of(tmp_path, two.replace("epochs: 3", "epochs: 2"))
+    result, _ = search(tmp_path, space, pattern_people, trials=3)
+    assert {record.state for record in result.records.values()} == {"complete"}
+    result.run.facts_path.write_text("{}")
+    document = result_document(result.run, result.records, space)
+    study = open_study(result.run.journal_path, space)
+    assert set(document["front"]) == {trial.number for trial in study.best_trials}
+    measured = document["winner"]["best"]
+    winner = study.trials[document["winner"]["trial"]]
+    assert winner.values == [measured["val/auc"], measured["images_per_second"]]
+    print_final_table(result.run, result.records, space)
+    told = capsys.readouterr().out
+    assert f"front, AUC and images/s: trials {', '.join(map(str, document['front']))}" in told
 
 
 def test_every_trial_ends_in_an_honest_state(

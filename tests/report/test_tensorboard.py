@@ -55,7 +55,7 @@ def metrics(epoch: int, auc: float) -> dict[str, float]:
         "val/accuracy": auc - 0.05,
         "val/map@r": auc - 0.1,
         "lr": 1e-3,
-        "images_per_s": 1000.0,
+        "images_per_second": 1000.0,
         "seconds": 2.0,
     }
 
@@ -188,7 +188,7 @@ def test_a_retried_trial_shows_each_epoch_once(ask: Ask) -> None:
 
 def test_curves_are_drawn_over_epochs(ask: Ask) -> None:
     tags = ask("plugin/scalars/tags")
-    curves = "train/loss val/auc val/f1 val/eer val/accuracy val/map@r lr images_per_s"
+    curves = "train/loss val/auc val/f1 val/eer val/accuracy val/map@r lr images_per_second"
     assert set(tags["0000"]) == set(curves.split())
     assert "." not in tags  # the root holds the declaration only
 

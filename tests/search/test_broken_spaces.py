@@ -62,12 +62,24 @@ BROKEN: dict[str, tuple[str | bytes, list[tuple[int, str]]]] = {
     "unknown section": (dials(LR) + "objectiv: {}\n", [(4, "did you mean 'objective'?")]),
     "metric": (
         dials(LR, head="objective: {metric: auc}"),
-        [(2, "one of val/precision@1, val/map@r, but got 'auc'; did you mean")],
+        [(2, "val/map@r, images_per_second, but got 'auc'; did you mean")],
     ),
     "test metric": (dials(LR, head="objective: {metric: test/auc}"), [(2, "mean 'val/auc'?")]),
     "mode": (
         dials(LR, head="objective: {metric: val/eer, mode: max}"),
         [(2, "must be min for val/eer, but got 'max'; write min")],
+    ),
+    "two objectives that are one": (
+        dials(LR, head="objective: [val/auc, val/auc]"),
+        [(2, "a list of two different ones, but got")],
+    ),
+    "three objectives": (
+        dials(LR, head="objective: [val/auc, val/f1, val/eer]"),
+        [(2, "one metric or a list of two")],
+    ),
+    "no metric among two": (
+        dials(LR, head="objective: [val/auc, {a: 1}]"),
+        [(2, "objective.metric must be one of")],
     ),
     "objective key": (dials(LR, head="objective: {metrik: val/auc}"), [(2, "mean 'metric'?")]),
     "no trials": (dials(LR, head="study: {trials: 0}"), [(2, "1 or more, but got 0")]),

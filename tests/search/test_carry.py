@@ -124,6 +124,12 @@ space:
     assert "put `optim.lr: 0.001` under fixed" in dials[0]
 
 
+def test_only_trials_of_one_objective_are_carried(tmp_path: Path) -> None:
+    two = "objective: [val/auc, val/eer]" + OLD
+    with pytest.raises(SpaceError, match="only trials of one objective are carried over"):
+        compare(space_of(tmp_path, two), space_of(tmp_path, two))
+
+
 def under(tmp_path: Path, new: str, config: dict[str, Any], old: str = OLD) -> Any:
     return carried(config, space_of(tmp_path, old), space_of(tmp_path, new))
 

@@ -1,10 +1,18 @@
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from siamtune.errors import InvalidInput
-from siamtune.search.records import Recorder, best_epoch, ranked, read_records
+from siamtune.search.records import (
+    Recorder,
+    TrialRecord,
+    best_epoch,
+    front,
+    ranked,
+    read_records,
+)
 
 
 def metrics(epoch: int, auc: float) -> dict[str, float]:
@@ -105,3 +113,31 @@ def test_a_trial_that_was_run_again_says_why(tmp_path: Path) -> None:
     record = read_records(tmp_path / "trials.jsonl")[0]
     assert record.retries == ("its process vanished", "it hung")
     assert (record.state, record.epoch) == ("running", 1)
+
+
+def test_the_front_is_whom_nobody_beats_in_both_objectives() -> None:
+    rng = random.Random(0)
+    records = []
+    for number in range(40):
+        # The second epoch is worse in the first objective: the first one counts, in both.
+        auc, eer = rng.randint(0, 9) / 10, rng.randint(0, 9) / 10
+        first, second = ({"epoch": e, "val/auc": a, "val/eer": b}
+                         for e, a, b in ((1.0, auc, eer), (2.0, auc - 0.05, 0.0)))  # fmt: skip
+        state = "stopped" if number % 7 == 0 else "complete"
+        records.append(TrialRecord(number, state, {}, (first, second)))
+    complete = [r for r in records if r.state == "complete"]
+    expected = set()
+    for one in complete:
+        auc, eer = one.epochs[0]["val/auc"], one.epochs[0]["val/eer"]
+        beaten = False
+        for other in complete:
+            more, less = other.epochs[0]["val/auc"], other.epochs[0]["val/eer"]
+            if (more >= auc and less < eer) or (more > auc and less <= eer):
+                beaten = True
+        if not beaten:
+            expected.add(one.number)
+    found = front(records, [("val/auc", "max"), ("val/eer", "min")])
+    assert {record.number for record in found} == expected
+    values = [record.epochs[0]["val/auc"] for record in found]
+    assert values == sorted(values, reverse=True)
+    assert 1 < len(expected) < 20

@@ -289,3 +289,30 @@ def test_a_disk_that_refuses_half_way_leaves_whole_lines(tmp_path: Path) -> None
     report_epoch(study, number, 1, 0.5)  # once there is room
     (trial,) = (trial for trial in trials(open_study(path, space)) if trial.number == number)
     assert trial.intermediate_values == {1: 0.5}
+
+
+TWO = SPACE.replace("{metric: val/auc, mode: max}", "[val/auc, images_per_second]")
+
+
+def test_two_objectives_give_a_front_and_stop_nobody(tmp_path: Path) -> None:
+    space = a_space(tmp_path, text=TWO)
+    study = open_study(tmp_path / "study.log", space)
+    points = [(0.6, 100.0), (0.5, 300.0), (0.4, 200.0), (0.9, 50.0)]
+    for auc, speed in points:
+        number = propose(study, space, never).number
+        for epoch, value, beside in ((1, auc, speed), (2, auc - 0.1, 2 * speed)):
+            report_epoch(study, number, epoch, value, beside)
+            assert not should_stop(study, number)
+        tell(study, number, "complete")
+    # What was stopped by hand has no place: it is bad in nothing but its length.
+    number = propose(study, space, never).number
+    report_epoch(study, number, 1, 0.99, 999.0)
+    tell(study, number, "stopped")
+    again = open_study(tmp_path / "study.log", space)
+    assert [tuple(trial.values) for trial in trials(again)[:4]] == points  # of the best epoch
+    assert {trial.number for trial in again.best_trials} == {0, 1, 3}
+    assert trials(again)[4].state is TrialState.FAIL
+    for _ in range(12):  # beyond the sampler's random start
+        number = propose(again, space, never).number
+        report_epoch(again, number, 1, 0.5, 10.0)
+        tell(again, number, "complete")

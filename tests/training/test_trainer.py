@@ -208,7 +208,7 @@ def test_a_fixed_distance_threshold_is_used_as_it_is(tiny_faces: Faces) -> None:
 def test_fewer_images_per_person_make_a_shorter_epoch(tiny_faces: Faces) -> None:
     def pictures(limit: int | None) -> float:
         metrics = run(tiny_config(epochs=1, data__images_per_person=limit), tiny_faces)[0].metrics
-        return round(metrics["images_per_s"] * metrics["seconds"])
+        return round(metrics["images_per_second"] * metrics["seconds"])
 
     assert pictures(2) < pictures(None)
 
