@@ -135,8 +135,8 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
         shares = ", ".join(f"{as_text(count)} {as_text(part)}" for part, count in people.items())
         about.append(("people", shares + (f"; {as_text(pictures)} pictures" if pictures else "")))
     scheduler = space.study.scheduler
-    if numbers := front_numbers(records.values(), space.objective):
-        about.append(("front", "no trial beats in both: " + ", ".join(map(as_text, numbers))))
+    if leading := front_numbers(records.values(), space.objective):
+        about.append(("front", "not beaten in both: trials " + ", ".join(map(str, leading))))
     command = " ".join(map(str, facts.get("command", [])))
     about += [
         (

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -156,6 +157,27 @@ def test_the_header_tells_what_the_numbers_are_of_and_what_still_runs() -> None:
     assert "8 of 9trials: 2 running, 2 complete, 1 stopped, 1 interrupted" in header
     assert "10 min 00 s" not in header
     assert "11 min 00 s" in header  # each epoch a minute
+
+
+def test_the_header_names_the_front_of_two_objectives() -> None:
+    one = history(trial(0, "complete", 0.9), trial(1, "complete", 0.8))
+    flipped = trial(2, "complete", 0.7)
+    worst = replace(flipped, epochs=({**flipped.epochs[0], "val/eer": 0.5},))
+    objective = Objective("val/auc", "max", Objective("val/eer", "max"))
+    two = replace(
+        one,
+        space=replace(one.space, objective=objective),
+        records={**one.records, 2: replace(worst, number=2)},
+    )
+    header = Page(report_page(two, Evidence(), {}, WRITTEN)).sections["header"]
+    # Trial 2 has a higher EER than trial 1, the larger the better here, and 1 a higher one than 0.
+    assert "not beaten in both: trials 0, 1, 2" in header
+    assert "val/auc, the larger the better; val/eer, the larger the better" in header
+    beaten = replace(two, records={0: one.records[0], 1: replace(one.records[0], number=1,
+                     epochs=({**one.records[0].epochs[0], "val/auc": 0.8},))})  # fmt: skip
+    header = Page(report_page(beaten, Evidence(), {}, WRITTEN)).sections["header"]
+    assert "not beaten in both: trials 0" in header
+    assert "trials 0, 1" not in header
 
 
 def test_every_trial_is_a_row_with_its_state_and_its_reason() -> None:
