@@ -41,15 +41,15 @@ exec "$@"
 DAEMON = 'until [[ -e $0/step ]]; do sleep 0.2; done; source "$0/step"'
 
 # What the job does in place of one search; "$@" is what the script would have told that:
-# --name first --output $shared/runs --address ... --gpus-per-worker 0.
+# --name pairs --output $shared/runs --address ... --gpus-per-worker 0.
 SEARCH = 'siamtune search --space "$shared/space.yaml" --data "$shared/people" "$@"'
 COMMANDS = {
     "unshared": f"{SEARCH} --output $HOME/runs",  # the disk of one host
-    "alone": SEARCH,
-    "pairs": f"{SEARCH} --name pairs --workers-per-trial 2 --trials 2",
-    "job": (
+    "pairs": f"{SEARCH} --workers-per-trial 2 --trials 2",
+    "alone": (  # sent as a job
         'siamtune submit --address http://127.0.0.1:8265 --working-dir "$shared/people" -- '
-        'resume first --trials +1 --output "$shared/runs"'
+        'search --space "$shared/space.yaml" --data "$shared/people" --name alone '
+        '--output "$shared/runs"'
     ),
     # The dashboard by the host's address, as another host would call it; and without the token.
     "outside": "curl -sS http://10.77.0.1:8265/api/version",
@@ -80,7 +80,8 @@ class Outcome:
     def trials_by_host(self, run: str) -> Counter[str]:
         """On how many trials of a run each host worked, by who wrote their TensorBoard logs."""
         logs = (self.shared / "runs" / run / "tensorboard").glob("[0-9]*/events.*")
-        return Counter(log.name.split(".")[4] for log in logs)
+        wrote = (log.name.split(".")[4] for log in logs)
+        return Counter(host for host in wrote if host in self.addresses)
 
 
 def slurm_job(folder: Path, commands: Mapping[str, str] = COMMANDS) -> Outcome:
@@ -106,7 +107,7 @@ def slurm_job(folder: Path, commands: Mapping[str, str] = COMMANDS) -> Outcome:
     assert edited == 1
     (shared / "slurm.sh").write_text(script)
     environment = {
-        "SLURM_SUBMIT_DIR": str(shared), "SLURM_JOB_NAME": "first", "SLURM_JOB_ID": "1",
+        "SLURM_SUBMIT_DIR": str(shared), "SLURM_JOB_NAME": "pairs", "SLURM_JOB_ID": "1",
         "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "1", "SIAMTUNE_VENV": str(folder),
         "PYTHONPATH": str(ROOT),
         # Ray makes its workers nicer than anything else, and on a busy machine they get no turn.
@@ -159,7 +160,7 @@ def main() -> None:
             if name != "token":
                 print(f"{name:<9} exit {step.code:>3} after {step.seconds:5.1f} s  {last[0][:100]}")
         for name, address in outcome.addresses.items():
-            worked = {run: outcome.trials_by_host(run)[name] for run in ("first", "pairs")}
+            worked = {run: outcome.trials_by_host(run)[name] for run in ("pairs", "alone")}
             print(f"{name}  {address}  trials: {worked}")
         print(f"the Slurm script: exit {outcome.code}, {outcome.seconds:.0f} s in all")
 
