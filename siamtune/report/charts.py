@@ -1,28 +1,68 @@
-"""Charts as SVG text, drawn by small pure functions.
+"""Charts as inline SVG: matplotlib draws them, the page's style sheet colours them.
 
-Why not plotly or matplotlib: plotly.js adds megabytes to every report and draws nothing where
-scripts are switched off, as in mail and many artifact viewers; matplotlib's pictures carry no text
-to select, follow no dark mode, and blur or shrink on a phone. What a report needs are axes, lines,
-points and a grid of cells: some hundred lines, a page of a few hundred kilobytes, no further
-dependency.
+matplotlib lays out scales, ticks, texts and marks. What it writes is then made part of the page:
+texts stay texts in the page's font, and every shape gets a class instead of fixed colours, so that
+a chart is dark where the page is dark; marks get the trial they belong to and a tooltip. Shapes are
+told apart by the colour that they were drawn in.
 
-Positions are user units of the drawing, from its upper left corner. Colours come from the page's
-style sheet by class; whatever text is handed over is escaped and freed of control characters here.
+Lengths are user units of the drawing. Whatever text is handed over stays text.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from statistics import NormalDist
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
 
-from siamtune.report.table import one_line
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection, LineCollection, PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.scale import FuncScale
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
+from scipy.special import ndtr, ndtri
 
-TICKS = 5  # on an axis of common length
-TICK_PX = 70  # and at least so far apart on a longer one
-LETTER = 6.6  # average width of a letter of a tick, for room beside an axis
-FACTORS = (1, 2, 5, 10)
+from siamtune.report.table import one_line, shortened
+
+PX = 72  # units to an inch: matplotlib's SVG has one for each point
+TICK_PX, FEWEST_TICKS = 70, 5
+PAD = 6  # between an axis and the texts of its ticks
+LETTER = 6.6  # average width of a letter of a tick
+LETTERS = 32  # of a name beside an upright axis
+# Ticks of a logarithmic axis in each decade, where it has at most so many decades.
+DECADES = ((1.5, (1, 2, 5)), (2.5, (1, 3)), (np.inf, (1,)))
 RATES = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
+
+# The colour in which something is drawn, and its class on the page.
+INK, SOFT, RULE, HALO = "#000001", "#000002", "#000003", "#000004"
+VALUE, VALUE_STRONG, NOTE, NOTE_STRONG = "#000005", "#000006", "#000007", "#000008"
+CLASSES = {
+    INK: "label", SOFT: "tick", HALO: "tick halo", VALUE: "inside", VALUE_STRONG: "inside strong",
+    NOTE: "note", NOTE_STRONG: "note strong",
+}  # fmt: skip
+LINE_CLASSES = {RULE: "grid", SOFT: "axis"}
+STYLE: dict[Any, object] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name begins no formula
+    "font.size": 12.0,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 12.0,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+}
 
 
 @dataclass(frozen=True)
@@ -35,36 +75,13 @@ class NumberAxis:
     log: bool = False
     whole: bool = False  # epochs and sizes have no ticks between two of them
 
-    def at(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 1."""
-        low, high, value = ((math.log(v) if self.log else v) for v in (self.low, self.high, value))
-        return 0.5 if high == low else (value - low) / (high - low)
-
-    def ticks(self, most: int = TICKS) -> list[tuple[float, str]]:
-        """Round numbers within the axis, each with its position (0 to 1) and its text."""
-        values = (
-            log_ticks(self.low, self.high) if self.log else round_ticks(self.low, self.high, most)
-        )
-        return [
-            (self.at(value), number_text(value))
-            for value in values
-            if not self.whole or value == round(value)
-        ]
-
 
 @dataclass(frozen=True)
 class NameAxis:
-    """Names side by side, each in the middle of its share."""
+    """Names side by side, the first at 0, the next at 1; upright the first is on top."""
 
     label: str
     names: tuple[str, ...]
-
-    def at(self, value: str) -> float:
-        return (self.names.index(value) + 0.5) / len(self.names)
-
-    def ticks(self, most: int = TICKS) -> list[tuple[float, str]]:
-        """Every name, however many."""
-        return [(self.at(name), name) for name in self.names]
 
 
 @dataclass(frozen=True)
@@ -79,145 +96,103 @@ class RateAxis:
     low: float
     high: float
 
-    def at(self, value: float) -> float:
-        """Where a rate lies between the ends, 0 to 1; rates beyond lie on the ends."""
-        low, high, place = (
-            NormalDist().inv_cdf(rate)
-            for rate in (self.low, self.high, min(max(value, self.low), self.high))
-        )
-        return (place - low) / (high - low)
-
-    def ticks(self, most: int = TICKS) -> list[tuple[float, str]]:
-        """Common rates within the axis, as percentages."""
-        within = [rate for rate in RATES if self.low <= rate <= self.high]
-        return [(self.at(rate), f"{100 * rate:g}%") for rate in within]
-
 
 Axis = NumberAxis | NameAxis | RateAxis
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A drawing with two axes and room for their texts."""
+class Mark:
+    """What the page knows of a line, a point or a bar; `key` joins the marks of one trial."""
 
-    x: Axis
-    y: NumberAxis | RateAxis
-    width: float = 340
-    height: float = 232
-    left: float = 54
-    right: float = 14
-    top: float = 12
-    bottom: float = 50
-
-    def px(self, value: float | str) -> float:
-        share = self.x.at(value)  # type: ignore[arg-type]  # an axis is given its own values
-        return self.left + share * (self.width - self.left - self.right)
-
-    def py(self, value: float) -> float:
-        return self.height - self.bottom - self.y.at(value) * (self.height - self.top - self.bottom)
+    classes: str
+    says: str = ""
+    key: str = ""
+    opacity: float = 1.0  # of its colour
 
 
-def round_ticks(low: float, high: float, most: int = TICKS) -> list[float]:
-    """At most about so many multiples of 1, 2 or 5 times a power of ten within both ends."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in FACTORS if factor * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A drawing of matplotlib's, and what the page knows of the marks in it, group by group."""
+
+    figure: Figure
+    axes: Axes
+    marks: dict[str, Sequence[Mark]] = field(default_factory=dict)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within both ends; with 2 and 5 between where there are few."""
-    if high <= low:
-        return [low]
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        values = [factor * 10.0**decade for decade in decades for factor in factors]
-        within = [value for value in values if low * 0.999 <= value <= high * 1.001]
-        if len(within) >= 3:
-            return within
-    return within or [low, high]
+def chart(
+    x: Axis, y: Axis, width: float = 340, height: float = 232, left: float = 54,
+    right: float = 14, top: float = 12, bottom: float = 50,
+) -> Chart:  # fmt: skip
+    """An empty chart with two axes and so much room beside them."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(width, height)
+        axes = _axes(figure, left, bottom, width - left - right, height - top - bottom)
+        for which, axis in (("x", x), ("y", y)):
+            _lay(axes, which, axis)
+            if not isinstance(axis, NameAxis):
+                axes.grid(axis=which, clip_on=False)  # type: ignore[arg-type]
+        # Turned about its middle: it stays there in a font of another width.
+        axes.set_ylabel(one_line(y.label), rotation_mode="anchor", va="bottom")
+        axes.yaxis.set_label_coords((16 - left) / (width - left - right), 0.5)
+        axes.xaxis.set_label_coords(0.5, (6 - bottom) / (height - top - bottom))
+        axes.xaxis.label.set_verticalalignment("baseline")
+    return Chart(figure, axes)
 
 
-def number_text(value: float) -> str:
-    """A tick's number: 0.001, 0.25, 64, 3e-05."""
-    return f"{value:.3g}" if abs(value) < 1e4 else f"{value:.0e}"
+def lines(to: Chart, curves: Sequence[tuple[Sequence[tuple[float, float]], Mark]]) -> None:
+    """Draw a line through the points of each curve, later ones on top."""
+    drawn = [(points, mark) for points, mark in curves if len(points) > 1]
+    paths = LineCollection([np.asarray(points, float) for points, _ in drawn], clip_on=False)
+    _enter(to, paths, [mark for _, mark in drawn])
+    to.axes.add_collection(paths, autolim=False)
 
 
-def padded(values: Sequence[float], share: float = 0.04) -> tuple[float, float]:
-    """The ends of an axis that shows all values with a little room."""
-    low, high = min(values), max(values)
-    room = (high - low) * share or abs(low) * share or share
-    return low - room, high + room
+def dots(
+    to: Chart, points: Sequence[tuple[float, float, Mark]], *, radius: float = 3.5
+) -> None:  # fmt: skip
+    """Draw points, later ones on top."""
+    across, up = [x for x, _, _ in points], [y for _, y, _ in points]
+    size = (2 * radius) ** 2
+    group = to.axes.scatter(across, up, s=size, color=INK, clip_on=False, zorder=2)
+    _enter(to, group, [mark for _, _, mark in points])
 
 
-def drawing(
-    width: float, height: float, marks: Sequence[str], says: str, classes: str = "chart"
-) -> str:
-    """A whole SVG element; `says` is what a screen reader reads out."""
-    return (
-        f'<svg class="{classes}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{_clean(says)}">{"".join(marks)}</svg>'
-    )
+def boxes(to: Chart, of: Sequence[tuple[float, float, float, float, Mark]]) -> None:
+    """Draw rectangles: left, lower end, width and height, in the units of the axes."""
+    group = PatchCollection([Rectangle((x, y), w, h) for x, y, w, h, _ in of], clip_on=False)
+    _enter(to, group, [mark for *_, mark in of])
+    to.axes.add_collection(group, autolim=False)
 
 
-def axes(frame: Frame) -> str:
-    """Grid, tick texts and labels of both axes."""
-    left, right = frame.left, frame.width - frame.right
-    bottom = frame.height - frame.bottom
-    parts = []
-    for share, tick in frame.y.ticks():
-        y = bottom - share * (bottom - frame.top)
-        parts.append(f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(text(left - 7, y + 4, tick, "tick end"))
-    ticks = frame.x.ticks(max(TICKS, int((right - left) / TICK_PX)))
-    room = (right - left) / max(1, len(ticks))
-    # Long names side by side would overlap: every second one moves a line down.
-    crowded = any(len(tick) * LETTER > room for _, tick in ticks)
-    for at, (share, tick) in enumerate(ticks):
-        x = left + share * (right - left)
-        if not isinstance(frame.x, NameAxis):
-            parts.append(
-                f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top:g}" y2="{bottom:g}"/>'
-            )
-        down = 12 if crowded and at % 2 else 0
-        most = int(room * (2 if crowded else 1) / LETTER)
-        parts.append(text(x, bottom + 17 + down, shortened(tick, max(3, most)), "tick middle"))
-    parts.append(
-        f'<line class="axis" x1="{left:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>'
-    )
-    under = bottom + (44 if crowded else 34)
-    parts.append(text((left + right) / 2, under, frame.x.label, "label middle"))
-    parts.append(
-        f'<g transform="translate(12 {(frame.top + bottom) / 2:g}) rotate(-90)">'
-        f"{text(0, 0, frame.y.label, 'label middle')}</g>"
-    )
-    return "".join(parts)
+def bars(
+    names: Sequence[str], shares: Sequence[float], marks: Sequence[Mark], width: float
+) -> Chart:  # fmt: skip
+    """A bar for each share of a whole, the name before it and the share behind it."""
+    most = max(shares)
+    left = min(LETTERS, max(map(len, names))) * LETTER * 1.1 + 12
+    drawn = chart(
+        NumberAxis("", 0, most), NameAxis("", tuple(names)), width, 24 * len(names) + 8,
+        left=left, right=48, top=4, bottom=4,
+    )  # fmt: skip
+    drawn.axes.spines[:].set_visible(False)
+    drawn.axes.grid(visible=False)
+    drawn.axes.tick_params(axis="x", labelbottom=False)
+    boxes(drawn, [(0, at - 0.3, share, 0.6, mark)
+                  for at, (share, mark) in enumerate(zip(shares, marks, strict=True))])  # fmt: skip
+    for at, share in enumerate(shares):
+        write(drawn, most, at, f"{100 * share:.0f}%", SOFT, down=4, right=24)
+    return drawn
 
 
-def line(
-    points: Sequence[tuple[float, float]], classes: str, *, says: str = "", key: str = ""
-) -> str:
-    """A line through positions; `key` joins it with the other marks of one trial."""
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path class="line {classes}"{_key(key)} d="{path}">{_title(says)}</path>'
-
-
-def dot(
-    x: float, y: float, classes: str, *, radius: float = 3.5, says: str = "", key: str = ""
-) -> str:
-    """A point at a position."""
-    return (
-        f'<circle class="dot {classes}"{_key(key)} cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">'
-        f"{_title(says)}</circle>"
-    )
-
-
-def text(x: float, y: float, content: str, classes: str) -> str:
-    """Text at a position; its class says which end lies there."""
-    return f'<text class="{classes}" x="{x:.1f}" y="{y:.1f}">{_clean(content)}</text>'
+def write(
+    to: Chart, x: float, y: float, content: str, colour: str, *, down: float, right: float = 0
+) -> None:
+    """Text about a place of the axes, its middle so far below and to the right."""
+    with matplotlib.rc_context(STYLE):
+        to.axes.annotate(
+            one_line(content), (x, y), xytext=(right, -down), textcoords="offset points",
+            ha="center", va="baseline", color=colour, annotation_clip=False,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -234,90 +209,236 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     cells: dict[tuple[int, int], Cell],
-    *,
     labels: tuple[str, str],
-    says: str,
-) -> str:
+) -> Chart:
     """A grid of cells by (row, column); where there is none, nothing was measured."""
-    high, top = 44.0, 4.0
-    size = max(62.0, max(len(name) for name in columns) * LETTER + 10)
-    left = 26 + max(40.0, max(len(name) for name in rows) * LETTER + 8)
-    bottom = top + len(rows) * high
-    width = left + len(columns) * size + 4
-    marks = []
-    for row, name in enumerate(rows):
-        marks.append(text(left - 8, top + row * high + high / 2 + 4, name, "tick end"))
+    high, wide = 44.0, max(62.0, max(map(len, columns)) * LETTER + 10)
+    left = 26 + max(40.0, min(LETTERS, max(map(len, rows))) * LETTER + 8)
+    drawn = chart(
+        NameAxis(labels[1], tuple(columns)), NameAxis(labels[0], tuple(rows)),
+        left + len(columns) * wide + 4, len(rows) * high + 48, left=left, right=4, top=4, bottom=44,
+    )  # fmt: skip
+    drawn.axes.spines[:].set_visible(False)
+    gap_x, gap_y = 1 / wide, 1 / high
+    fields = []
+    for row in range(len(rows)):
         for column in range(len(columns)):
-            x, y = left + column * size, top + row * high
-            box = f'x="{x + 1:g}" y="{y + 1:g}" width="{size - 2:g}" height="{high - 2:g}" rx="3"'
             cell = cells.get((row, column))
-            if cell is None:
-                marks.append(f'<rect class="nothing" {box}>{_title("never measured")}</rect>')
-                continue
-            strong = " strong" if cell.strength > 0.55 else ""
-            marks.append(
-                f'<rect class="cell" {box} fill-opacity="{0.08 + 0.87 * cell.strength:.2f}">'
-                f"{_title(cell.says)}</rect>"
+            mark = (
+                Mark("nothing", "never measured")
+                if cell is None
+                else Mark("cell", cell.says, opacity=0.08 + 0.87 * cell.strength)
             )
-            middle = x + size / 2
-            marks.append(text(middle, y + 20, cell.value, f"inside middle{strong}"))
-            marks.append(text(middle, y + 34, cell.note, f"note middle{strong}"))
-    for column, name in enumerate(columns):
-        marks.append(text(left + (column + 0.5) * size, bottom + 16, name, "tick middle"))
-    marks.append(text((left + width) / 2, bottom + 36, labels[1], "label middle"))
-    marks.append(
-        f'<g transform="translate(12 {(top + bottom) / 2:g}) rotate(-90)">'
-        f"{text(0, 0, labels[0], 'label middle')}</g>"
-    )
-    return drawing(width, bottom + 44, marks, says, "chart fixed")
+            corner = column - 0.5 + gap_x, row - 0.5 + gap_y
+            fields.append((*corner, 1 - 2 * gap_x, 1 - 2 * gap_y, mark))
+            if cell:
+                strong = cell.strength > 0.55
+                write(drawn, column, row, cell.value, VALUE_STRONG if strong else VALUE, down=-2)
+                write(drawn, column, row, cell.note, NOTE_STRONG if strong else NOTE, down=12)
+    boxes(drawn, fields)
+    return drawn
 
 
-@dataclass(frozen=True)
-class Strand:
-    """One line through all axes of parallel coordinates: positions 0 to 1, one an axis."""
+def parallel(
+    columns: Sequence[Axis], strands: Sequence[tuple[Sequence[float | str], Mark]]
+) -> Chart:  # fmt: skip
+    """Parallel coordinates: an upright axis a column, a line a strand, later ones on top.
 
-    shares: tuple[float, ...]
-    classes: str
-    says: str
-    key: str
-
-
-def parallel(columns: Sequence[Axis], strands: Sequence[Strand], says: str) -> str:
-    """Parallel coordinates: an upright axis a column, a line a strand, later ones on top."""
-    step, left, top, bottom = 118.0, 62.0, 34.0, 270.0
+    A strand has one value for each axis: a number, or one of its names.
+    """
+    step, left, top, height = 118.0, 62.0, 34.0, 284.0
     width = left * 2 + step * (len(columns) - 1)
-
-    def at(column: int, share: float) -> tuple[float, float]:
-        return left + column * step, bottom - share * (bottom - top)
-
-    marks = [
-        line(
-            [at(column, share) for column, share in enumerate(strand.shares)],
-            strand.classes, says=strand.says, key=strand.key,
-        )
-        for strand in strands
-    ]  # fmt: skip
-    for column, axis in enumerate(columns):
-        x = left + column * step
-        marks.append(f'<line class="axis" x1="{x:g}" x2="{x:g}" y1="{top:g}" y2="{bottom:g}"/>')
-        marks.append(text(x, 16, shortened(axis.label, 18), "label middle"))
-        for share, tick in axis.ticks():
-            marks.append(text(x + 5, at(column, share)[1] + 4, shortened(tick, 15), "tick halo"))
-    return drawing(width, bottom + 14, marks, says, "chart fixed")
-
-
-def shortened(content: str, most: int) -> str:
-    """At most so many letters, with an ellipsis where some are missing."""
-    return content if len(content) <= most else content[: most - 1] + "…"
-
-
-def _clean(content: str) -> str:
-    return escape(one_line(content))
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(width, height)
+        whole = _axes(figure, 0, 0, width, height)
+        whole.set(xlim=(0, width), ylim=(0, height))
+        whole.set_axis_off()
+        heights = []
+        for at, axis in enumerate(columns):
+            axes = _axes(figure, left + at * step, 14, 1, height - 14 - top)
+            _lay(axes, "y", axis, letters=15)
+            axes.set(ylabel="", xticks=[])
+            axes.set_title(one_line(shortened(axis.label, 18)), pad=10)
+            axes.spines.left.set_visible(True)
+            axes.spines.bottom.set_visible(False)
+            axes.tick_params(axis="y", labelleft=False, labelright=True, pad=4, labelcolor=HALO)
+            values = [_number(axis, strand[at]) for strand, _ in strands]
+            heights.append(axes.transData.transform([(0.0, value) for value in values])[:, 1])
+    drawn = Chart(figure, whole)
+    across = left + step * np.arange(len(columns))
+    ways = np.stack(heights, 1)
+    lines(
+        drawn,
+        [(list(zip(across, way, strict=True)), mark)
+         for way, (_, mark) in zip(ways, strands, strict=True)],
+    )  # fmt: skip
+    return drawn
 
 
-def _key(key: str) -> str:
-    return f' data-t="{_clean(key)}"' if key else ""
+def svg(of: Chart, name: str, says: str, classes: str = "chart") -> str:
+    """A chart as an SVG element, the same for the same chart.
+
+    `name` must differ between the charts of one page, as their ids do by it; `says` is what a
+    screen reader reads out.
+    """
+    content = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # The reader's fonts draw the text, not matplotlib's.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        of.figure.savefig(content, format="svg", dpi=PX, metadata={"Date": None})
+    width, height = (of.figure.get_size_inches() * PX).round(1)
+    page = ElementTree.Element(
+        "svg",
+        {"class": classes, "viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}",
+         "height": f"{height:g}", "role": "img", "aria-label": one_line(says)},
+    )  # fmt: skip
+    page.extend(_plain(ElementTree.fromstring(content.getvalue()), of.marks, iter(())))
+    return ElementTree.tostring(page, encoding="unicode")
 
 
-def _title(says: str) -> str:
-    return f"<title>{_clean(says)}</title>" if says else ""
+def padded(values: Sequence[float], share: float = 0.04) -> tuple[float, float]:
+    """The ends of an axis that shows all values with a little room."""
+    low, high = min(values), max(values)
+    room = (high - low) * share or abs(low) * share or share
+    return low - room, high + room
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width / PX, height / PX), dpi=PX)
+    figure.patch.set_visible(False)
+    return figure
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at this place of a figure, that scale nothing by themselves."""
+    across, up = figure.get_size_inches() * PX
+    axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
+    axes.patch.set_visible(False)
+    axes.autoscale(False)
+    axes.tick_params(bottom=False, left=False, which="both", pad=PAD)
+    return axes
+
+
+def _lay(axes: Axes, which: str, axis: Axis, letters: int = LETTERS) -> None:
+    """Give the x or the y axis its scale, its ends, its ticks and its label."""
+    place = axes.xaxis if which == "x" else axes.yaxis
+    box = axes.get_window_extent()
+    length = box.width if which == "x" else box.height
+    ends: tuple[float, float]
+    match axis:
+        case NameAxis():
+            many = len(axis.names)
+            ends = (-0.5, many - 0.5) if which == "x" else (many - 0.5, -0.5)
+            # Long names side by side would overlap: every second one moves a line down.
+            room = length / many / LETTER
+            crowded = which == "x" and any(len(name) > room for name in axis.names)
+            most = max(3, int(room * (2 if crowded else 1))) if which == "x" else letters
+            names = [shortened(one_line(name), most) for name in axis.names]
+            place.set_ticks(range(many), names)
+            if crowded:
+                for tick in place.get_major_ticks()[1::2]:
+                    tick.set_pad(PAD + 12)
+        case RateAxis():
+            ends = axis.low, axis.high
+            axes.set(**{f"{which}scale": FuncScale(place, (ndtri, ndtr))})
+            place.set_major_locator(FixedLocator(RATES))
+            place.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+        case NumberAxis(low=low, high=high) if low == high:
+            ends = padded([low], 0.1)
+            place.set_major_locator(FixedLocator([low]))
+            place.set_major_formatter("{x:g}")
+        case NumberAxis(log=True):
+            ends = axis.low, axis.high
+            axes.set(**{f"{which}scale": "log"})
+            decades = np.log10(axis.high / axis.low)
+            subs = next(subs for most, subs in DECADES if decades <= most)
+            place.set_major_locator(LogLocator(subs=subs))
+            place.set_major_formatter("{x:g}")
+            place.set_minor_locator(FixedLocator([]))
+        case NumberAxis():
+            ends = axis.low, axis.high
+            most = max(FEWEST_TICKS, int(length / TICK_PX))
+            place.set_major_locator(MaxNLocator(most, steps=(1, 2, 5, 10), integer=axis.whole))
+            place.set_major_formatter(ScalarFormatter(useOffset=False))
+    axes.set(**{f"{which}lim": ends, f"{which}label": one_line(axis.label)})
+
+
+def _number(axis: Axis, value: float | str) -> float:
+    return axis.names.index(str(value)) if isinstance(axis, NameAxis) else float(value)
+
+
+def _enter(to: Chart, group: Collection, marks: Sequence[Mark]) -> None:
+    name = f"marks-{len(to.marks)}"
+    group.set_gid(name)
+    to.marks[name] = marks
+
+
+def _plain(
+    drawn: ElementTree.Element, groups: dict[str, Sequence[Mark]], marks: Iterator[Mark]
+) -> Iterator[ElementTree.Element]:
+    """Shapes and texts of matplotlib's SVG without their groups, their colours as classes.
+
+    A shape in a group of marks is the next of them.
+    """
+    for element in drawn:
+        tag = element.tag.rpartition("}")[2]
+        known = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        if tag == "g":
+            inside = groups.get(known.get("id", ""))
+            yield from _plain(element, groups, marks if inside is None else iter(inside))
+        elif tag == "defs":
+            shapes = [
+                ElementTree.Element(
+                    "path", {"id": shape.attrib["id"], "d": _short(shape.attrib["d"])}
+                )
+                for shape in element
+                if shape.tag.endswith("}path")
+            ]
+            if shapes:
+                definitions = ElementTree.Element("defs")
+                definitions.extend(shapes)
+                yield definitions
+        elif tag == "text":
+            yield _text(element.text or "", known)
+        elif tag in ("path", "use"):
+            place: dict[str, str] = {
+                n: known[n] if n == "href" else _short(known[n])
+                for n in ("href", "d", "x", "y")
+                if n in known
+            }
+            mark = next(marks, None)
+            if mark is None:
+                colour = re.search(r"stroke: (#\w+)", known["style"])
+                assert colour
+                yield ElementTree.Element(tag, {"class": LINE_CLASSES[colour[1]], **place})
+                continue
+            attributes = {"class": mark.classes}
+            if mark.key:
+                attributes["data-t"] = one_line(mark.key)
+            if mark.opacity < 1:
+                attributes["fill-opacity"] = f"{mark.opacity:.2f}"
+            shape = ElementTree.Element(tag, attributes | place)
+            if mark.says:
+                ElementTree.SubElement(shape, "title").text = one_line(mark.says)
+            yield shape
+
+
+def _text(content: str, known: dict[str, str]) -> ElementTree.Element:
+    style = known["style"]
+    colour = re.search(r"fill: (#\w+)", style)
+    anchor = re.search(r"text-anchor: (\w+)", style)
+    assert colour
+    classes = CLASSES[colour[1]]
+    if anchor and anchor[1] != "start":
+        classes += f" {anchor[1]}"
+    place = {n: _short(known[n]) for n in ("x", "y")}
+    if not known["transform"].startswith("rotate(-0 "):
+        place["transform"] = _short(known["transform"])
+    text = ElementTree.Element("text", {"class": classes, **place})
+    text.text = content
+    return text
+
+
+def _short(numbers: str) -> str:
+    """Numbers of a path to a tenth of a unit."""
+    return re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}", " ".join(numbers.split()))

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from siamtune.report.charts import (
     Axis,
     Cell,
-    Frame,
+    Mark,
     NameAxis,
     NumberAxis,
-    Strand,
-    axes,
-    dot,
-    drawing,
+    bars,
+    chart,
+    dots,
     heat_map,
     padded,
     parallel,
+    svg,
 )
 from siamtune.report.findings import (
     LEAST_FOR_BOUNDS,
@@ -108,15 +108,17 @@ def importance_section(history: History, found: Importance) -> str:
         return ""
     if found.problem:
         return f"<p>Not known yet: {as_text(found.problem)}.</p>"
-    most = max(found.shares.values()) or 1.0
-    rows = "".join(
-        f'<div class="name">{as_text(name)}</div><div class="track"><span '
-        f'class="{"" if name in found.beyond_chance else "pale"}" '
-        f'style="width:{max(0.5, 100 * share / most):.1f}%"></span></div>'
-        f'<div class="share">{100 * share:.0f}%</div>'
-        for name, share in found.shares.items()
-        if share >= LEAST_SHARE
-    )
+    drawn = {name: share for name, share in found.shares.items() if share >= LEAST_SHARE}
+    marks = [
+        Mark(f"bar{'' if name in found.beyond_chance else ' pale'}", f"{name}: {100 * share:.1f}%")
+        for name, share in drawn.items()
+    ]
+    says = f"importance of {len(drawn)} dials"
+    charts = "".join(
+        svg(bars(list(drawn), list(drawn.values()), marks, width), f"importance {classes}", says,
+            f"chart {classes}")
+        for classes, width in (("only-wide", 1050), ("only-narrow", 340))
+    )  # fmt: skip
     without = sum(share < LEAST_SHARE for share in found.shares.values())
     others = (
         "another dial: less than 1%" if without == 1 else f"{without} others: less than 1% each"
@@ -126,7 +128,7 @@ def importance_section(history: History, found: Importance) -> str:
         f"<p class='why'>What sets the best of {found.trials} trials apart from all of them, at "
         f"their best up to epoch {found.epoch} (which half of the trials reached): Optuna's "
         "PED-ANOVA, shares of the whole. Pale bars are no longer than shuffled numbers give: with "
-        "so few trials they say nothing.</p>" + panel(f'<div class="shares">{rows}</div>{rest}')
+        "so few trials they say nothing.</p>" + panel(charts + rest)
     )
 
 
@@ -157,22 +159,24 @@ def slices_section(history: History, found: Importance) -> str:
         if not active:
             continue
         log = " (log)" if getattr(dimension, "log", False) else ""
-        frame = Frame(_axis(dimension, dimension.name + log), y)
-        marks = [axes(frame)]
-        for record in reversed(active):  # the best on top
-            look = "best" if record is order[0] else state_class(record.state)
+        points = []
+        for record in reversed(active):
+            best = "best" if record is order[0] else ""
             up = min(max(values[record.number], y.low), y.high)
+            look = f"dot {best or state_class(record.state)}"
             look += "" if up == values[record.number] else " edge"
-            marks.append(
-                dot(_across(frame, dimension, record), frame.py(up), look, key=str(record.number),
-                    says=trial_brief(history, record), radius=5 if look == "best" else 3.5)
-            )  # fmt: skip
+            mark = Mark(look, trial_brief(history, record), str(record.number))
+            points.append((_across(dimension, record), up, mark))
+        whole = chart(_axis(dimension, dimension.name + log), y)
+        of_best = [point for point in points if "best" in point[2].classes]
+        dots(whole, [point for point in points if point not in of_best])
+        dots(whole, of_best, radius=5)
         says = f"{metric_name(metric)} over {dimension.name}, {len(active)} trials"
         when = " and ".join(
             f"{name} {' or '.join(map(word, allowed))}" for name, allowed in dimension.when.items()
         )
         note = f"<p class='why'>only with {as_text(when)}</p>" if when else ""
-        panels.append(panel(drawing(frame.width, frame.height, marks, says) + note))
+        panels.append(panel(svg(whole, f"slice {dimension.name}", says) + note))
     out = sum(not y.low <= value <= y.high for value in values.values())
     clipped = f" {out} points beyond the axis lie on its edge." if out else ""
     rest = len(panels) - PANELS
@@ -203,13 +207,13 @@ def _objective_axis(history: History, values: Mapping[int, float]) -> NumberAxis
     return NumberAxis(metric_name(objective.metric), low, high)
 
 
-def _across(frame: Frame, dimension: Dimension, record: TrialRecord) -> float:
+def _across(dimension: Dimension, record: TrialRecord) -> float:
+    """Where a trial stands on the axis of a dial."""
     value = record.config[dimension.name]
     if not isinstance(dimension, ChoiceDimension):
-        return frame.px(value)
-    room = (frame.width - frame.left - frame.right) / len(dimension.choices)
+        return float(value)
     aside = (record.number * GOLDEN) % 1 - 0.5
-    return frame.px(word(value)) + JITTER * room * aside
+    return [word(choice) for choice in dimension.choices].index(word(value)) + JITTER * aside
 
 
 def fields_section(history: History) -> str:
@@ -222,7 +226,7 @@ def fields_section(history: History) -> str:
     name = metric_name(metric)
 
     def strength(value: float) -> float:
-        share = min(max(scale.at(value), 0.0), 1.0)
+        share = min(max((value - scale.low) / (scale.high - scale.low), 0.0), 1.0)
         return share if history.space.objective.mode == "max" else 1 - share
 
     cells = {
@@ -233,15 +237,13 @@ def fields_section(history: History) -> str:
         )
         for (row, column), (value, trials) in found.best.items()
     }  # fmt: skip
-    chart = heat_map(
-        found.rows, found.columns, cells,
-        labels=("normalization", "crop factor"),
-        says=f"best {name} by normalization and crop factor",
-    )  # fmt: skip
+    whole = heat_map(found.rows, found.columns, cells, ("normalization", "crop factor"))
+    says = f"best {name} by normalization and crop factor"
+    drawn = svg(whole, "fields", says, "chart fixed")
     return (
         f"<p class='why'>The best {as_text(name)} in each field, and of how many trials; a best of "
         "many is higher by luck alone. Dashed fields were never measured.</p>"
-        + panel(f'<div class="wide">{chart}</div>')
+        + panel(f'<div class="wide">{drawn}</div>')
     )
 
 
@@ -260,24 +262,20 @@ def parallel_section(history: History, found: Importance) -> str:
     goal = NumberAxis(metric_name(metric), min(values), max(values))
     strands = []
     for record, value in reversed(list(zip(order, values, strict=True))):
-        shares = [
-            axis.at(word(record.config[d.name]))
-            if isinstance(axis, NameAxis)
-            else axis.at(record.config[d.name])
-            for d, axis in zip(shared, columns, strict=True)
+        places = [
+            word(record.config[d.name]) if isinstance(d, ChoiceDimension) else record.config[d.name]
+            for d in shared
         ]
         faint = "" if record.state == "complete" else " faint"
         look = "best" if record is order[0] else state_class(record.state) + faint
-        says = trial_brief(history, record)
-        strands.append(Strand((*shares, goal.at(value)), look, says, str(record.number)))
+        mark = Mark(f"line {look}", trial_brief(history, record), str(record.number))
+        strands.append(([*places, value], mark))
     says = f"parallel coordinates of {len(strands)} trials over {len(columns)} dials"
+    whole = svg(parallel([*columns, goal], strands), "parallel", says, "chart fixed")
     left_out = len(history.space.dimensions) - len(shared)
     dials = "dial that matters" if left_out == 1 else "dials that matter"
     rest = f" Left out: {left_out} {dials} less or that only some trials have." if left_out else ""
     return (
         f"<p class='why'>Each line is a trial; the last axis is the objective.{rest}</p>"
-        + panel(
-            legend(history, "strand")
-            + f'<div class="wide">{parallel([*columns, goal], strands, says)}</div>'
-        )
+        + panel(legend(history, "strand") + f'<div class="wide">{whole}</div>')
     )

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from siamtune.report.charts import Frame, NumberAxis, RateAxis, axes, drawing, line
+from siamtune.report.charts import Mark, NumberAxis, RateAxis, chart, lines, svg
 from siamtune.report.evidence import Evidence, default_configs
 from siamtune.report.html import as_text, interval_text, panel, table, where
 from siamtune.report.pairs import PairPicture, pair_drawing
-from siamtune.report.standing import Curve, Standing
+from siamtune.report.standing import Standing
 from siamtune.report.table import metric_name
 from siamtune.search.history import History
 
-LOOKS = ("best", "complete full", "complete dashed")  # of the finalists' curves
+LOOKS = ("best", "complete solid", "complete dashed")  # of the finalists' curves
 FINALISTS = len(LOOKS)
 METRICS = ("auc", "accuracy", "f1", "eer", "tar@far=0.01", "tar@far=0.001")
 NAMES = {
@@ -145,15 +145,13 @@ def _drawn(history: History, evidence: Evidence) -> list[_Drawn]:
 
 
 def _roc(drawn: Sequence[_Drawn]) -> str:
-    x = NumberAxis("false accept rate", 0.0, 1.0)
-    frame = Frame(x, NumberAxis("true accept rate", 0.0, 1.0), width=480, height=400)
-    chance = line([(frame.px(0.0), frame.py(0.0)), (frame.px(1.0), frame.py(1.0))], "chance")
-    marks = [
-        axes(frame),
-        chance,
-        *(_curve(frame, each, each.standing.curve) for each in drawn[::-1]),
-    ]
-    return drawing(frame.width, frame.height, marks, f"ROC curves of {_names(drawn)}")
+    roc = chart(
+        NumberAxis("false accept rate", 0.0, 1.0), NumberAxis("true accept rate", 0.0, 1.0),
+        width=480, height=400,
+    )  # fmt: skip
+    lines(roc, [([(0.0, 0.0), (1.0, 1.0)], Mark("line chance"))])
+    lines(roc, [(each.standing.curve, _mark(each)) for each in reversed(drawn)])
+    return svg(roc, "roc", f"ROC curves of {_names(drawn)}")
 
 
 def _det(drawn: Sequence[_Drawn]) -> str:
@@ -162,22 +160,22 @@ def _det(drawn: Sequence[_Drawn]) -> str:
         RateAxis(f"{kind} (normal deviates)", least, MOST_RATE)
         for kind in ("false accept rate", "false reject rate")
     )
-    frame = Frame(x, y, width=480, height=400)
-    marks = [axes(frame)]
+    det = chart(x, y, width=480, height=400)
+    curves = []
     for each in reversed(drawn):
         within = [
             (far, 1 - tar)
             for far, tar in each.standing.curve
             if least <= far <= MOST_RATE and least <= 1 - tar <= MOST_RATE
         ]
-        marks.append(_curve(frame, each, within))
-    return drawing(frame.width, frame.height, marks, f"DET curves of {_names(drawn)}")
+        curves.append((within, _mark(each)))
+    lines(det, curves)
+    return svg(det, "det", f"DET curves of {_names(drawn)}")
 
 
-def _curve(frame: Frame, each: _Drawn, rates: Curve) -> str:
-    points = [(frame.px(far), frame.py(rate)) for far, rate in rates]
+def _mark(each: _Drawn) -> Mark:
     says = f"{each.name}: AUC {each.standing.metrics['auc']:.4f}"
-    return line(points, each.look, says=says, key=each.key) if points else ""
+    return Mark(f"line {each.look}", says, each.key)
 
 
 def _names(drawn: Sequence[_Drawn]) -> str:

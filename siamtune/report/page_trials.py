@@ -3,13 +3,13 @@
 from html import escape
 
 from siamtune.report.charts import (
-    Frame,
+    Mark,
     NumberAxis,
-    axes,
-    dot,
-    drawing,
-    line,
+    chart,
+    dots,
+    lines,
     padded,
+    svg,
 )
 from siamtune.report.evidence import Evidence
 from siamtune.report.findings import failures
@@ -86,28 +86,26 @@ def curves_section(history: History) -> str:
     first = 1.0 if last > 1 else 0.0
     x = NumberAxis("epoch", first, max(last, total_epochs(history.space)), whole=True)
     y = NumberAxis(metric_name(metric), *padded(values))
-    frames = {
-        "only-wide": Frame(x, y, width=1050, height=400, left=60),
-        "only-narrow": Frame(x, y, width=340, height=300),
-    }
     # The best is drawn last, on top of all.
     order = sorted(curves, key=lambda number: winner is not None and number == winner.number)
+    drawn, ends = [], []
+    for number in order:
+        record, curve = history.records[number], curves[number]
+        if not curve:
+            continue
+        best = winner is not None and number == winner.number
+        look = "best" if best else state_class(record.state)
+        says, key = trial_brief(history, record), str(number)
+        drawn.append((curve, Mark(f"line {look}", says, key)))
+        if record.epoch < x.high or best or len(curve) == 1:
+            ends.append((*curve[-1], Mark(f"dot {look}", says, key)))
+    says = f"{metric_name(metric)} over epochs of {len(curves)} trials"
     drawings = []
-    for classes, frame in frames.items():
-        marks = [axes(frame)]
-        for number in order:
-            record = history.records[number]
-            if not curves[number]:
-                continue
-            points = [(frame.px(epoch), frame.py(value)) for epoch, value in curves[number]]
-            best = winner is not None and number == winner.number
-            look = "best" if best else state_class(record.state)
-            says, key = trial_brief(history, record), str(number)
-            marks.append(line(points, look, says=says, key=key))
-            if record.epoch < x.high or best or len(points) == 1:
-                marks.append(dot(*points[-1], look, radius=3, says=says, key=key))
-        says = f"{metric_name(metric)} over epochs of {len(curves)} trials"
-        drawings.append(drawing(frame.width, frame.height, marks, says, f"chart {classes}"))
+    for classes, width, height in (("only-wide", 1050, 400), ("only-narrow", 340, 300)):
+        whole = chart(x, y, width, height)
+        lines(whole, drawn)
+        dots(whole, ends, radius=3)
+        drawings.append(svg(whole, f"curves {classes}", says, f"chart {classes}"))
     return (
         f"<p class='why'>After every epoch, of {where(history)}. A line that ends in a point "
         "before the last epoch was stopped, failed, or still runs.</p>"

@@ -107,6 +107,11 @@ def one_line(text: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
+def shortened(content: str, most: int) -> str:
+    """At most so many letters, with an ellipsis where some are missing."""
+    return content if len(content) <= most else content[: most - 1] + "…"
+
+
 def measured_on(facts: Mapping[str, Any]) -> str:
     """What a run's numbers are of: `validation people of lfw, identity-holdout, split 5b1e`."""
     known = [str(facts[key]) for key in ("data", "protocol") if facts.get(key)]

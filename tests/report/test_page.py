@@ -45,7 +45,7 @@ class Page(HTMLParser):
         self.policy = ""
         self.addresses: list[str] = []
         self.handlers: list[str] = []
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
         self.sections: dict[str, str] = {}
         self.rows: list[list[str]] = []
         self.marks: dict[str, int] = {}
@@ -61,7 +61,7 @@ class Page(HTMLParser):
             v or "" for n, v in attrs if n in ("src", "href", "xlink:href", "action")
         ]
         if "id" in known:
-            self.ids.add(known["id"] or "")
+            self.ids.append(known["id"] or "")
         if tag == "h2":
             self._section = known["id"] or ""
         if known.get("http-equiv") == "Content-Security-Policy":
@@ -218,6 +218,7 @@ def test_any_run_gives_a_whole_page_that_asks_for_nothing(
     html = report_page(history(*trials, name=NASTY, mode=mode, data=NASTY), Evidence(), {}, WRITTEN)
     shown = Page(html)
     assert all(a.startswith("#") and a[1:] in shown.ids for a in shown.addresses)
+    assert len(shown.ids) == len(set(shown.ids))
     assert not shown.handlers
     assert "\x1b" not in html
     (script,) = shown.scripts
