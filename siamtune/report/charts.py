@@ -282,7 +282,7 @@ def svg(of: Chart, name: str, says: str, classes: str = "chart") -> str:
     screen reader reads out.
     """
     content = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": ascii(name)}), warnings.catch_warnings():
         # The reader's fonts draw the text, not matplotlib's.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         of.figure.savefig(content, format="svg", dpi=PX, metadata={"Date": None})

@@ -24,8 +24,8 @@ from siamtune.report.charts import (
 )
 from siamtune.report.table import shortened
 
-NASTY = '<script>alert("1")</script> & $\\frac{1}{$ "quoted" \'too\' \x1b[31m'
-PLAIN = NASTY.replace("\x1b", " ")
+NASTY = '<script>alert("1")</script> & $\\frac{1}{$ "quoted" \'too\' \x1b[31m \ud800 顔'
+PLAIN = NASTY.replace("\x1b", " ").replace("\ud800", " ")
 
 
 def parsed(drawn: Chart) -> ElementTree.Element:
