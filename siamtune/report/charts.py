@@ -133,7 +133,7 @@ def chart(
                 axes.grid(axis=which, clip_on=False)  # type: ignore[arg-type]
         # Turned about its middle: it stays there in a font of another width.
         axes.set_ylabel(one_line(y.label), rotation_mode="anchor", va="bottom")
-        axes.yaxis.set_label_coords((16 - left) / (width - left - right), 0.5)
+        axes.yaxis.set_label_coords((14 - left) / (width - left - right), 0.5)
         axes.xaxis.set_label_coords(0.5, (6 - bottom) / (height - top - bottom))
         axes.xaxis.label.set_verticalalignment("baseline")
     return Chart(figure, axes)
@@ -315,7 +315,7 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
     axes.patch.set_visible(False)
     axes.autoscale(False)
-    axes.tick_params(bottom=False, left=False, which="both", pad=PAD)
+    axes.tick_params(bottom=False, left=False, which="both", length=0, pad=PAD)
     return axes
 
 
