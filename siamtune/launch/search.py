@@ -174,6 +174,7 @@ def _run_search(
         deadline=began + options.time_budget_s if options.time_budget_s else None,
         interrupted=interrupted(study, space),
     )
+    driver.catch_up()
     forget_stops(run)  # what was asked of an earlier driver
     heard = time.monotonic()
 

@@ -64,8 +64,8 @@ class Driver:
     _ends: Counter[str] = field(default_factory=Counter)
     _alike: tuple[str | None, int] = (None, 0)  # how many trials in a row have failed for a reason
 
-    def __post_init__(self) -> None:
-        """Take up what an earlier life of the search has left.
+    def catch_up(self) -> None:
+        """Take up what an earlier life of the search has left; to be called once, at first.
 
         Of an end that was told to the study only, the record is told now; the other way round
         cannot be, since the study is always told first.

@@ -72,7 +72,8 @@ def test_a_search_in_a_store_is_whole_on_every_host_and_goes_on_there(
             "best/model.safetensors"} <= set(files)  # fmt: skip
     assert "driver.json" not in files
     kept = [name for name in files if name.startswith("trials/")]
-    assert sorted(kept) == [f"trials/000{n}/{BEST}" for n in range(3)]
+    names = (BEST, "scores.npz")
+    assert sorted(kept) == [f"trials/000{n}/{name}" for n in range(3) for name in names]
     for number in here.records:
         assert any(name.startswith(f"tensorboard/000{number}/events") for name in files)
 
