@@ -916,7 +916,7 @@ FLAGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "an unknown model": (("predict", "a", "b", "--model", "none"), 3, "--model must be"),
     "a model that is a picture": (("predict", "a", "b", "--model", "file"), 3, "cannot be read"),
-    "no model": (("predict", "a", "b"), 3, "there is no model"),
+    "no pictures for the model that comes along": (("predict", "a", "b"), 3, "must be pictures"),
     "embeddings of another kind": (("embed", "$people", "-o", "e.pkl"), 2, "must name an .npz"),
     "embeddings into nowhere": (
         ("embed", "$people", "-o", "no/e.npz", "--model", "$model"), 3, "cannot be written",
