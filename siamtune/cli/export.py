@@ -73,7 +73,7 @@ def export(
 def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", str | None]:
     """The prepared pictures of a run, or why there are none."""
     from siamtune.config import trial_config
-    from siamtune.launch.gallery import data_spec_of
+    from siamtune.launch.job import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
     from siamtune.shipping.verifier import load

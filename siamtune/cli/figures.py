@@ -149,7 +149,7 @@ def _subject(
 
         verifier = open_model(model or os.environ.get("SIAMTUNE_MODEL"), output, landmarks)
         return verifier, verifier.title, None
-    from siamtune.launch.gallery import data_spec_of
+    from siamtune.launch.job import data_spec_of
     from siamtune.search.history import read_history
     from siamtune.shipping.find import trial_checkpoint
     from siamtune.shipping.verifier import load

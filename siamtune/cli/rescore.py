@@ -116,17 +116,18 @@ def _faces(history: "History", checkpoint: Path) -> Any:
     """
     from siamtune.config import trial_config
     from siamtune.errors import DataError
-    from siamtune.launch.job import DataSpec
+    from siamtune.launch.job import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
     from siamtune.training.checkpoint import read_checkpoint
 
     facts = read_checkpoint(checkpoint).facts
-    if "data_spec" not in history.facts:
+    spec = data_spec_of(history.facts)
+    if spec is None:
         raise DataError(f"{history.run.facts_path} must say where the data lies, but does not")
     with progress_bar() as progress:
         data = trial_config(facts["config"]).data
-        faces = prepare_faces(DataSpec(**history.facts["data_spec"]), data, progress)
+        faces = prepare_faces(spec, data, progress)
     if faces.split.digest != facts["split"]["digest"]:
         raise DataError(
             f"the data must be that of the training, split {facts['split']['digest']}, but got "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamtune.config import flatten, trial_config
 from siamtune.errors import DataError, InvalidInput
-from siamtune.launch.job import DataSpec
+from siamtune.launch.job import DataSpec, data_spec_of
 from siamtune.report.evidence import Evidence, default_configs, default_trials
 from siamtune.report.pairs import PairPicture
 from siamtune.report.standing import Standing, from_plain, standing, to_plain
@@ -105,10 +105,10 @@ def data_spec(history: History) -> DataSpec:
     Raises:
         InvalidInput: its run.json does not say.
     """
-    try:
-        return DataSpec(**history.facts["data_spec"])
-    except (KeyError, TypeError):
-        raise InvalidInput(f"{history.run.facts_path} does not tell where the data lie") from None
+    spec = data_spec_of(history.facts)
+    if spec is None:
+        raise InvalidInput(f"{history.run.facts_path} does not tell where the data lie")
+    return spec
 
 
 def open_album(spec: DataSpec, progress: "Progress | None" = None) -> "Album":

@@ -51,7 +51,8 @@ def show_finalists(history: History, progress: Progress | None = None) -> list[s
 
 def _show(history: History, record: TrialRecord) -> None:
     # `siamtune board` shall not wait for torch where nothing is missing.
-    from siamtune.launch.gallery import data_spec_of, open_gallery
+    from siamtune.launch.gallery import open_gallery
+    from siamtune.launch.job import data_spec_of
     from siamtune.report.finalists import write_finalist
     from siamtune.shipping.find import trial_checkpoint
     from siamtune.shipping.verifier import load

@@ -1,8 +1,5 @@
 """The people of a run, as its model is shown them."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from siamtune.config import trial_config
 from siamtune.data.decode import Progress, decode
 from siamtune.launch.job import DataSpec
@@ -21,8 +18,3 @@ def open_gallery(verifier: Verifier, spec: DataSpec, progress: Progress | None =
     faces = prepare_faces(spec, config, progress)
     source = data_source(spec)
     return Gallery(verifier, faces, source, decode(source, progress=progress))
-
-
-def data_spec_of(facts: Mapping[str, Any]) -> DataSpec | None:
-    """Where the data of a run lie, by the facts of its run.json; None if it does not say."""
-    return DataSpec(**facts["data_spec"]) if "data_spec" in facts else None

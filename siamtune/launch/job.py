@@ -21,6 +21,14 @@ class DataSpec:
     fold: int = 1
 
 
+def data_spec_of(facts: Mapping[str, Any]) -> DataSpec | None:
+    """Where the data of a run lie, by the facts of its run.json; None if that does not say."""
+    try:
+        return DataSpec(**facts["data_spec"])
+    except (KeyError, TypeError):
+        return None
+
+
 @dataclass(frozen=True)
 class TrialJob:
     number: int

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from siamtune.config import TrialConfig
-from siamtune.data.batches import epoch_batches, limit_per_person
+from siamtune.data.batches import epoch_batches
 from siamtune.data.prepare import Faces
 from siamtune.training.evaluation import plan_evaluation
-from siamtune.training.trainer import epochs
+from siamtune.training.trainer import epochs, training_pictures
 
 FEW, MORE = 64, 512  # training pictures of the first look, and of the one that counts
 # A first look that took longer says enough: its share of warming up is small.
@@ -56,19 +56,11 @@ def epoch_load(config: TrialConfig, faces: Faces) -> Load:
     Raises:
         DataError: these people make no batch of this kind, or no verification pair.
     """
-    training = _training_pictures(config, faces)
+    training = training_pictures(config, faces)
     _, identities = np.unique(faces.identities[training], return_inverse=True)
     batches = epoch_batches(identities, config.batch, np.random.default_rng(config.seed))
     evaluation = plan_evaluation(faces, training, config, torch.device("cpu"))
     return Load(len(batches) * config.batch.images, len(evaluation.pictures))
-
-
-def _training_pictures(config: TrialConfig, faces: Faces) -> np.ndarray:
-    pictures = faces.indices("train")
-    most = config.data.images_per_person
-    if most is None:
-        return pictures
-    return pictures[limit_per_person(faces.identities[pictures], most, config.seed)]
 
 
 def one_step(config: TrialConfig, faces: Faces) -> None:

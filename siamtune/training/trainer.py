@@ -100,12 +100,7 @@ def epochs(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
 
-    pictures = faces.indices("train")
-    if config.data.images_per_person is not None:
-        kept = limit_per_person(
-            faces.identities[pictures], config.data.images_per_person, config.seed
-        )
-        pictures = pictures[kept]
+    pictures = training_pictures(config, faces)
     people, identities = np.unique(faces.identities[pictures], return_inverse=True)
     identities_on_device = torch.from_numpy(identities).to(device)
     feed = picture_feed(faces.images, pictures, device)
@@ -192,6 +187,15 @@ def epochs(
             )
 
         yield Epoch(metrics, result.scores, save)
+
+
+def training_pictures(config: TrialConfig, faces: Faces) -> np.ndarray:
+    """Indices of the pictures that a trial trains on: all, or so many of a person."""
+    pictures = faces.indices("train")
+    most = config.data.images_per_person
+    if most is None:
+        return pictures
+    return pictures[limit_per_person(faces.identities[pictures], most, config.seed)]
 
 
 def train_epoch(

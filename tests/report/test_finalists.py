@@ -14,7 +14,8 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from siamtune.cli.search import show_finalists as tell_finalists
 from siamtune.launch.finalists import finalists_to_show, show_finalists
-from siamtune.launch.gallery import data_spec_of, open_gallery
+from siamtune.launch.gallery import open_gallery
+from siamtune.launch.job import data_spec_of
 from siamtune.report.finalists import write_finalist
 from siamtune.report.gallery import Gallery
 from siamtune.report.tensorboard import (
