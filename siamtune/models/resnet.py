@@ -21,13 +21,18 @@ class Block(nn.Module):
             ACTIVATIONS[activation](),
             *_convolution(channels_out, channels_out, 3, 1),
         )
+        self.stride = stride
         self.shortcut = nn.Sequential()
         if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(*_convolution(channels_in, channels_out, 1, stride))
+            self.shortcut = nn.Sequential(*_convolution(channels_in, channels_out, 1, 1))
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.body(x) + self.shortcut(x))
+        # Subsampled before the convolution and not by its stride, which is the same: with channels
+        # last and few of them, oneDNN's gradient of a strided 1 x 1 convolution writes past its
+        # workspace (uxlfoundation/oneDNN issue 6035; wrong gradients, or the process dies).
+        around = x[:, :, :: self.stride, :: self.stride]
+        return self.activation(self.body(x) + self.shortcut(around))
 
 
 def resnet(config: ModelConfig, channels: int, resolution_px: int) -> nn.Sequential:

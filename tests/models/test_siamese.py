@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ from siamtune.config import (
 from siamtune.errors import ConfigError
 from siamtune.models import ARCHITECTURES, SiameseNet, build_model
 from siamtune.models.locally_connected import LocallyConnected2d
+from siamtune.models.resnet import Block
 
 LAST_OF_LOCALISATION = "spatial_transformer.localisation.9"
 EVERY_ARCHITECTURE = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -252,6 +254,22 @@ def test_blocks_and_stem_stride_shape_the_residual_network() -> None:
             assert network(pictures(2, 1, 64)).shape == (2, 40)
     # Small pictures are never halved at the entrance.
     assert parameter_count(build("resnet", resolution_px=24, stem_stride=2)) == expected(1, 3)
+
+
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(6, 6), (4, 8), (12, 24)])
+def test_the_way_around_a_block_has_the_gradients_of_double_precision(
+    channels_in: int, channels_out: int
+) -> None:
+    # Single precision with channels last goes through oneDNN, double precision does not.
+    torch.manual_seed(0)
+    exact = Block(channels_in, channels_out, 2, "relu").double()
+    block = copy.deepcopy(exact).float().to(memory_format=torch.channels_last)
+    images = torch.randn(16, channels_in, 16, 16)
+    exact(images.double()).square().sum().backward()
+    block(images.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    for found, expected in zip(block.parameters(), exact.parameters(), strict=True):
+        error = torch.linalg.vector_norm(found.grad.double() - expected.grad)
+        assert error < 1e-4 * torch.linalg.vector_norm(expected.grad)
 
 
 def test_the_residual_network_normalizes_by_the_batch_in_training_only() -> None:
