@@ -1,4 +1,4 @@
-"""`siamtune evaluate`: one configuration under a named protocol, each fold trained afresh."""
+"""`siamtune evaluate`: configurations under a named protocol, each fold trained afresh."""
 
 import json
 import sys
@@ -28,8 +28,12 @@ METRICS = {
 
 def evaluate(
     config: Annotated[
-        Path | None,
-        typer.Option(help="A configuration: best.yaml, or `lfw`, shipped. Default: the defaults."),
+        list[Path] | None,
+        typer.Option(
+            help="A configuration: best.yaml, or `lfw`, shipped. Repeated: an ensemble, the mean "
+            "of their scores answers. Default: the defaults.",
+            show_default=False,
+        ),
     ] = None,
     ensemble: Annotated[
         int | None,
@@ -104,6 +108,10 @@ def evaluate(
 ) -> None:
     """Evaluate one configuration: siamtune evaluate --config best.yaml --protocol lfw-view2
 
+    siamtune evaluate --config best.yaml --config wide.yaml --protocol lfw-view1
+
+    siamtune evaluate --ensemble 5 --from latest --protocol lfw-view1
+
     Folds are kept one by one: the same command with the same --name goes on where it was stopped,
     and asks with another --scorer without training again.
     """
@@ -117,10 +125,19 @@ def evaluate(
         overrides["seed"] = seed
     if ensemble and config:
         raise UsageError("give --config or --ensemble, not both")
-    if ensemble and baselines:
-        raise UsageError("--baselines goes with one configuration; leave it out, or --ensemble")
-    members = _members(ensemble, from_, output, overrides) if ensemble else {}
-    chosen = trial_config({**(read_config(find_config(config)) if config else {}), **overrides})
+    files = {each.stem: each for each in config or []}
+    if len(files) < len(config or []):
+        raise UsageError("the files of --config must have different names, which name the members")
+    given = {
+        stem: trial_config({**read_config(find_config(file)), **overrides})
+        for stem, file in files.items()
+    }
+    members = given if len(given) > 1 else {}
+    if ensemble:
+        members = _members(ensemble, from_, output, overrides)
+    if members and baselines:
+        raise UsageError("--baselines goes with one configuration, but an ensemble was asked for")
+    chosen = next(iter(given.values()), None) or trial_config(overrides)
     made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
     plain = data_spec(data or made_for, data_home, landmarks, split_seed)
     tell_data(plain.source)
@@ -157,7 +174,7 @@ def evaluate(
         "data_spec": vars(spec),
         "config": {name: flatten(member) for name, member in members.items()} or flatten(chosen),
     }
-    run = _open_run(output, name, facts, config.stem if config else protocol)
+    run = _open_run(output, name, facts, next(iter(files)) if len(files) == 1 else protocol)
     tell(f"run: {run.place}")
 
     def asked(config: "TrialConfig") -> Questions:

@@ -117,7 +117,7 @@ def face_boxes(
 
     Args:
         landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
-        names: of the pictures, for the warning.
+        names: of the pictures, for the warning; without them there is none.
 
     Raises:
         DataError: `trees` without its file.
@@ -139,9 +139,9 @@ def _unscaled_boxes(
         return central
     found = find_faces(_packed(pictures, heights, widths), recipe.style, landmarks)
     missing = np.isnan(found[:, 0])
-    if missing.any():
+    if names and missing.any():
         places = np.flatnonzero(missing)
-        shown = [names[place] if names else f"#{place}" for place in places[:NAMES_SHOWN]]
+        shown = [names[place] for place in places[:NAMES_SHOWN]]
         more = f" and {len(places) - NAMES_SHOWN} more" if len(places) > NAMES_SHOWN else ""
         logger.warning(
             "%s found no face in %s%s; the centre was taken", recipe.style, ", ".join(shown), more

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from siamtune.config import DataConfig, TrialConfig, trial_config
 from siamtune.data.boxes import find_faces
@@ -21,7 +21,7 @@ from siamtune.data.prepare import Faces
 from siamtune.data.sample import fewer, sample_faces
 from siamtune.data.sources import Source, open_source
 from siamtune.data.split import Split, split_identities
-from siamtune.errors import SiamtuneError
+from siamtune.errors import ClusterError, SiamtuneError
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import DataSpec
 from siamtune.training.probe import FEW, MORE, Cost, measure, one_step
@@ -168,7 +168,14 @@ class Probers:
         began = time.monotonic()
         self._idle = [self._start() for _ in range(min(slots, MOST_PROBERS))]
         self.count = len(self._idle)
-        ray.get([actor.warm_up.remote() for actor in self._idle])
+        try:
+            ray.get([actor.warm_up.remote() for actor in self._idle])
+        except ActorDiedError as error:
+            self.close()
+            raise ClusterError(
+                "a process like a trial's died in its first training step, so a search would not "
+                f"get far here; Ray says: {_reason(error)} (-v shows what the process printed)"
+            ) from error
         self.start_s = time.monotonic() - began  # about what a slot takes to be ready
 
     def close(self) -> None:

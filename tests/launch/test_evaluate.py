@@ -12,6 +12,7 @@ from siamtune.errors import UsageError
 from siamtune.launch import evaluate as module
 from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
+from siamtune.search.config_file import config_yaml
 from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
 from siamtune.verification.metrics import roc_auc
@@ -137,6 +138,25 @@ def test_an_ensemble_of_a_searchs_best_trials_answers_the_protocols_pairs(
     assert trained == again
     with pytest.raises(UsageError, match="--ensemble 4 needs so many trials with a result"):
         evaluate_command(ensemble=4, **given)  # type: ignore[arg-type]
+
+
+def test_configurations_given_together_are_an_ensemble(
+    pattern_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "narrow.yaml", tmp_path / "wide.yaml"]
+    for file, width in zip(files, (0.25, 0.5), strict=True):
+        file.write_text(config_yaml(DEFAULTS | DIALS | {"model.width": width, "epochs": 1}))
+    given = {"data": str(pattern_people), "threads": 1, "name": "run", "output": tmp_path}
+    evaluate_command(config=files, as_json=True, **given)  # type: ignore[arg-type]
+    document = json.loads(capsys.readouterr().out)
+    widths = {name: member["model.width"] for name, member in document["config"].items()}
+    assert widths == {"narrow": 0.25, "wide": 0.5}
+    names = [method["method"] for method in document["methods"]]
+    assert names == ["narrow, cosine", "wide, cosine", "ensemble of 2, cosine"]
+    with pytest.raises(UsageError, match="different names"):
+        evaluate_command(config=files[:1] * 2, **given)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--baselines goes with one configuration"):
+        evaluate_command(config=files, baselines=True, **given)  # type: ignore[arg-type]
 
 
 def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
