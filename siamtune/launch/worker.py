@@ -38,6 +38,7 @@ from siamtune.search.records import State
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.evaluation import validation_pairs
+from siamtune.training.memory import return_freed_memory
 from siamtune.training.trainer import epochs
 from siamtune.verification.kept import keep_answers
 from siamtune.verification.protocols import Fold, collection, protocol_folds
@@ -167,6 +168,7 @@ def run_trial(
         if board is not None:
             board.end(state, reason, best_metrics)
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -36,6 +36,7 @@ from siamtune.training.checkpoint import (
 )
 from siamtune.training.evaluation import plan_evaluation
 from siamtune.training.feed import picture_feed
+from siamtune.training.memory import keep_freed_memory
 from siamtune.training.optimizers import build_optimizer, halved_on_rise, lr_factor
 
 Metrics = dict[str, float]
@@ -99,6 +100,8 @@ def epochs(
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
+    if device.type == "cpu":
+        keep_freed_memory()
 
     pictures = training_pictures(config, faces)
     people, identities = np.unique(faces.identities[pictures], return_inverse=True)
