@@ -289,9 +289,9 @@ def cut(picture: Picture, box: NDArray[np.float64], side_px: int, grayscale: boo
     """
     height, width = picture.shape[:2]
     # Whole pixels, one at least of which is in the picture.
-    columns, rows = np.maximum(1, np.rint(box[2:])).astype(int)
-    left = int(np.clip(np.rint(box[0]), 1 - columns, width - 1))
-    top = int(np.clip(np.rint(box[1]), 1 - rows, height - 1))
+    left, top, columns, rows = map(round, box.tolist())  # numpy takes longer for single numbers
+    columns, rows = max(1, columns), max(1, rows)
+    left, top = min(max(left, 1 - columns), width - 1), min(max(top, 1 - rows), height - 1)
     face = picture[max(top, 0) : top + rows, max(left, 0) : left + columns]
     if grayscale:
         face = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
