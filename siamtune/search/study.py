@@ -8,7 +8,8 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import get_lock_file
@@ -25,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from siamtune.config import check_shared_out, trial_config
 from siamtune.errors import ConfigError, InvalidInput, SpaceError
 from siamtune.search.records import State, cut_unfinished_line
+from siamtune.search.sampler import BoundedTPE
 from siamtune.search.space import Space
 from siamtune.search.suggest import distribution, start_points, suggest
 
@@ -49,8 +51,7 @@ OPTUNA_STATES: dict[State, TrialState] = {
 def _tpe(seed: int, trials: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Conditional dials are modelled jointly within each group that occurs together.
-        return TPESampler(multivariate=True, group=True, seed=seed + trials)
+        return BoundedTPE(seed + trials)
 
 
 def _qmc(seed: int, trials: int) -> BaseSampler:
@@ -111,6 +112,19 @@ class Journal(JournalFileBackend):
     Optuna's own writes on behind half a line, and nothing after that can be read again.
     """
 
+    _waits = False  # whether the disk is to be waited for later
+
+    @contextmanager
+    def disk_at_the_end(self) -> Iterator[None]:
+        """Write as ever, but wait for the disk once: a proposal is a line for each of its dials."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            with open(self._file_path, "ab") as file:
+                os.fsync(file.fileno())
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write whole lines or none, after the last whole line."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
@@ -120,7 +134,8 @@ class Journal(JournalFileBackend):
                 with open(self._file_path, "ab") as file:
                     file.write(lines.encode())
                     file.flush()
-                    os.fsync(file.fileno())
+                    if not self._waits:
+                        os.fsync(file.fileno())
             except OSError:
                 os.truncate(self._file_path, end)
                 raise
@@ -262,9 +277,11 @@ def propose(
         SpaceError: nothing that can be built was found.
     """
     reason = ""
+    backend = getattr(study._storage, "_backend", None)
     for _ in range(MAX_INVALID_PROPOSALS):
-        trial = study.ask()
-        config = suggest(space, trial)
+        with backend.disk_at_the_end() if isinstance(backend, Journal) else nullcontext():
+            trial = study.ask()
+            config = suggest(space, trial)
         try:
             check_shared_out(trial_config(config), workers)
         except ConfigError as error:
