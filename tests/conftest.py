@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtune.launch.cluster import prepare_environment
+from siamtune.launch.cluster import TrialResources, connect, prepare_environment
 
 # Ray reads its environment once, when a process first imports it, whichever test that is.
 # Its workers would give way to everything else on the machine, and starve on a busy one.
@@ -57,3 +57,27 @@ def trained_run(pattern_people: Path, tmp_path_factory: pytest.TempPathFactory) 
             data=str(pattern_people), epochs=16, set_=dials, threads=1, name="tiny", output=output
         )
         yield output / "tiny"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared pictures of this session, out of the person's own cache; workers inherit it."""
+    before = os.environ.get("SIAMTUNE_CACHE")
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["SIAMTUNE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["SIAMTUNE_CACHE"]
+    else:
+        os.environ["SIAMTUNE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def ray_here(cache: Path) -> Iterator[str]:
+    """The address of one Ray for all tests of a session; other processes can join it, too."""
+    import ray
+
+    # Two workers a trial need the dashboard; the others do not mind it.
+    connect("local", TrialResources(workers=2), verbose=False)
+    yield str(ray.get_runtime_context().gcs_address)
+    ray.shutdown()

@@ -14,9 +14,12 @@ NOTEBOOK = ROOT / "docs" / "tour.ipynb"
 
 
 @pytest.mark.ray
-def test_the_notebook_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_from_end_to_end(
+    tmp_path: Path, ray_here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_ADDRESS", ray_here)  # starting another one takes its time
     monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     committed = [kinds(cell) for cell in notebook.cells]

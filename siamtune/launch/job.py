@@ -43,6 +43,8 @@ class TrialJob:
     retries: int = 0  # how often its process has vanished
     watchdog: float = 0.0  # usual epochs without a report until its process ends itself; 0: never
     store: str | None = None  # URL of the run, where it does not lie in a shared folder
+    driver_host: str = ""
+    versions: Mapping[str, str] | None = None  # of the driver's packages; None: any will do
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,7 @@ from siamtune import __version__
 from siamtune.data.sources import open_source
 from siamtune.errors import ClusterError, DataError, InvalidInput, SiamtuneError
 from siamtune.launch.cluster import TrialResources, concurrent_trials
-from siamtune.launch.job import DataSpec
+from siamtune.launch.job import DataSpec, TrialJob
 from siamtune.search.store import is_url, open_store
 
 # What numbers depend on, by its name at the package index.
@@ -33,6 +33,7 @@ ANSWER_TIMEOUT_S = 180.0  # a host that loads Python from a network disk takes i
 # A network disk may show a new file to another host only after a while.
 SIGHT_TIMEOUT_S = 5.0
 MARKER = ".seen-by-all-"
+SAME_PACKAGES = "install with `pip install -c constraints.txt` on each, or use one image for all"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def preflight(
 
     A trial must fit; on every other host of the cluster `output` must be the folder that it is
     here, `data` must hold the same pictures, and the packages must be of the same versions. A
-    cluster of one host answers at once. Hosts that join later are not asked: there a trial whose
-    run folder is missing fails with its reason.
+    cluster of one host answers at once. Hosts that join later are looked at by the first trial that
+    lands there (`check_host`).
 
     Args:
         output: a folder that exists here and is meant to be shared, or the URL of an object store;
@@ -121,12 +122,38 @@ def preflight(
     return Preflight(found, concurrent)
 
 
+def check_host(job: TrialJob) -> None:
+    """Refuse a host that cannot hold a trial: it has joined after `preflight`, and is unlike it.
+
+    Raises:
+        ClusterError: it has other packages than the driver, or does not see the run folder.
+    """
+    here = socket.gethostname()
+    wanted = job.versions if job.versions and here != job.driver_host else {}
+    faults = [
+        f"  {name}: {theirs} on {job.driver_host}, {versions().get(name, 'none')} on {here}"
+        for name, theirs in wanted.items()
+        if not _same(versions().get(name, "none"), theirs)
+    ]
+    if faults:
+        raise ClusterError(
+            "all hosts must have the same packages, or numbers would not compare, but one has "
+            "joined with others:\n" + "\n".join(faults) + f"\n{SAME_PACKAGES}"
+        )
+    if not Path(job.run_folder).is_dir():
+        raise ClusterError(
+            f"the run folder {job.run_folder} must be seen by every host of the cluster, but "
+            f"{here} has none; mount the shared disk there, or take the host out"
+        )
+
+
 def packages() -> dict[str, str]:
     """The packages that numbers depend on, as they are on this host."""
     return {name: _version(name) for name in PACKAGES}
 
 
-def versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
     """What must be the same on all hosts: Python, siamtune to the letter, and its packages."""
     return {
         "python": platform.python_version(),
@@ -169,7 +196,7 @@ def look_around(
     except InvalidInput as error:
         lacks_pictures = str(error)
     answer = _Answer(
-        node_id, socket.gethostname(), versions(), gpus, sees, cannot_write, lacks_pictures,
+        node_id, socket.gethostname(), dict(versions()), gpus, sees, cannot_write, lacks_pictures,
         pictures,
     )  # fmt: skip
     return asdict(answer)
@@ -218,7 +245,7 @@ def _check_versions(answers: Sequence[_Answer]) -> None:
         others: dict[str, list[str]] = {}
         for answer in answers:
             theirs = answer.versions.get(name, "none")
-            if _public(theirs) != _public(mine):
+            if not _same(theirs, mine):
                 others.setdefault(theirs, []).append(answer.name)
         faults += [
             f"  {name}: {mine} on {socket.gethostname()}, {theirs} on {', '.join(names)}"
@@ -228,7 +255,7 @@ def _check_versions(answers: Sequence[_Answer]) -> None:
         raise ClusterError(
             "all hosts must have the same packages, or numbers would not compare, but\n"
             + "\n".join(faults)
-            + "\ninstall with `pip install -c constraints.txt` on each, or use one image for all"
+            + f"\n{SAME_PACKAGES}"
         )
 
 
@@ -343,9 +370,9 @@ def _shown(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def _public(text: str) -> str:
-    """A version without its build: 2.13.0+cpu and 2.13.0+cu128 compute the same."""
-    return text.partition("+")[0]
+def _same(version: str, other: str) -> bool:
+    """Whether versions are the same but for their build: 2.13.0+cpu computes what 2.13.0 does."""
+    return version.partition("+")[0] == other.partition("+")[0]
 
 
 def _version(name: str) -> str:
@@ -355,7 +382,6 @@ def _version(name: str) -> str:
         return "none"
 
 
-@lru_cache(maxsize=1)
 def _code_digest() -> str:
     """Of siamtune's own modules: its version stays the same while it is being changed."""
     digest = hashlib.sha256()

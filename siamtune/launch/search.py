@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from siamtune import __version__
 from siamtune.config import DEFAULTS
-from siamtune.errors import NoTrialSucceeded, SiamtuneError, Unwritable
+from siamtune.errors import ClusterError, NoTrialSucceeded, SiamtuneError, Unwritable
 from siamtune.launch.cluster import (
     TrialResources,
     connect,
@@ -26,7 +27,7 @@ from siamtune.launch.cluster import (
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.keep import CheckpointKeeper
 from siamtune.launch.mirror import Mirror, mirrored
-from siamtune.launch.preflight import HostFacts, packages, preflight
+from siamtune.launch.preflight import HostFacts, packages, preflight, versions
 from siamtune.report.tensorboard import trial_hparams, write_experiment
 from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, ranked
@@ -88,7 +89,7 @@ def run_search(
 
     Raises:
         NoTrialSucceeded: the first trials all failed, or none was complete or stopped at the end.
-        ClusterError: the cluster cannot hold one trial.
+        ClusterError: the cluster cannot hold one trial, or a host that has joined is unlike others.
         InvalidInput: another process drives this run, or its object store cannot be written.
         SiamtuneError: the object store does not take the rest.
     """
@@ -149,6 +150,8 @@ def _run_search(
             recorded_epochs=recorded_epochs,
             watchdog=options.watchdog,
             store=run.url,
+            driver_host=socket.gethostname(),
+            versions=versions(),
         )
         return {"job": to_plain(job), "size": asdict(resources)}
 
@@ -230,6 +233,10 @@ def _run_search(
             told = f"{run.folder} must be writable, but {told}"
         raise Unwritable(
             f"{told}; what was recorded before is safe: make room, then {go_on}"
+        ) from driver.error
+    if isinstance(driver.error, ClusterError):
+        raise ClusterError(
+            f"{driver.error}\nwhat was recorded before is safe; {go_on}"
         ) from driver.error
     if driver.error is not None:
         raise driver.error

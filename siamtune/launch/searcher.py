@@ -124,7 +124,7 @@ class Driver:
         if number not in self._running:
             return
         self._running.discard(number)
-        if state == "interrupted":  # by the disk, not by anybody; the study keeps it open
+        if state == "interrupted":  # by the disk or its host; the study keeps it open
             self.error = self.error or Unwritable(str(reason))
             self.listen(self.recorder.ended(number, state, reason))
             return
@@ -198,6 +198,8 @@ class StudySearcher(Searcher):
         try:
             if metrics := epoch_metrics(result):
                 self.driver.epoch(number, metrics)  # the last one does not pass the scheduler
+            if result.get("unfit_host"):
+                self.driver.error = self.driver.error or ClusterError(result["reason"])
             self.driver.end(trial_id, None if error else result.get("state"), result.get("reason"))
         except Exception as failure:
             self.driver.error = failure
@@ -242,6 +244,9 @@ class StudyScheduler(FIFOScheduler):
                 job.update(retries=job["retries"] + 1, recorded_epochs=record.epoch)
                 return
             self.driver.end(trial.trial_id, state, reason)
+        except ClusterError as failure:
+            self.driver.error = failure
+            self.driver.end(trial.trial_id, "interrupted", str(failure))
         except Exception as failure:
             self.driver.error = failure
         tune_controller.request_stop_trial(trial)
@@ -344,12 +349,17 @@ def why_vanished(folder: Path, error: BaseException | None) -> tuple[State, str]
     """The honest state of a trial whose process or group has ended under it, and the reason.
 
     Raises:
-        ClusterError: its group could not be started at all.
+        ClusterError: its group could not be started at all, or its host has no siamtune.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, ClusterError):
         raise cause
     text = str(cause or "")
+    if "No module named 'siamtune" in text:
+        raise ClusterError(
+            "every host must be able to run siamtune, but one that has joined is not; install the "
+            "same siamtune there, or send it along with: siamtune submit"
+        )
     if any(words in text for words in MEMORY_SHORT):
         return "out_of_memory", next(
             line.strip() for line in text.splitlines() if any(word in line for word in MEMORY_SHORT)

@@ -33,6 +33,7 @@ from siamtune.errors import (
 )
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.launch.mirror import run_stored_trial
+from siamtune.launch.preflight import check_host
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
@@ -158,12 +159,13 @@ def run_trial(
             yield {"state": state}
     except Exception as error:
         state, reason = _classify(error)
+        unfit = isinstance(error, ClusterError)
         if state == "failed" and Path(job.run_folder).is_dir():
             job.folder.mkdir(parents=True, exist_ok=True)
             (job.folder / "error.txt").write_text(traceback.format_exc())
         if world_size() > 1 and not isinstance(error, SiamtuneError):
             raise  # the other ranks wait in a collective for this one: the group must end
-        yield {"state": state, "reason": reason}
+        yield {"state": state, "reason": reason} | ({"unfit_host": True} if unfit else {})
     finally:
         if board is not None:
             board.end(state, reason, best_metrics)
@@ -179,34 +181,28 @@ def data_facts(faces: Faces) -> dict[str, str]:
     return {"data": faces.source, "protocol": split.protocol, "split": split.digest}
 
 
-def _check_run_folder(folder: Path) -> None:
-    """Refuse a host that joined after the search had begun and does not share its folder."""
-    if not folder.is_dir():
-        raise ClusterError(
-            f"the run folder {folder} must be seen by every host of the cluster, but "
-            f"{socket.gethostname()} has none; mount the shared disk there"
-        )
-
-
 def _prepare_together(job: TrialJob, config: DataConfig) -> Faces:
     """The faces of a trial on every rank, or the same failure on every rank.
 
-    A rank whose host lacks the pictures would else leave the others waiting for it.
+    A rank whose host is unfit or lacks the pictures would else leave the others waiting for it.
     """
     if world_size() == 1:
-        _check_run_folder(Path(job.run_folder))
+        check_host(job)
         return prepare_faces(job.data, config)
-    faces, reason = None, None
+    faces = None
+    fault: tuple[type[SiamtuneError], str] | None = None
     try:
-        _check_run_folder(Path(job.run_folder))
+        check_host(job)
         faces = prepare_faces(job.data, config)
+    except ClusterError as error:
+        fault = (ClusterError, str(error))
     except (SiamtuneError, OSError) as error:
-        reason = str(error)
-    reasons = [reason] * world_size()
-    dist.all_gather_object(reasons, reason)
-    for number, told in enumerate(reasons):
-        if told is not None:
-            raise DataError(f"worker {number}: {told}")
+        fault = (DataError, f"worker {rank()}: {error}")
+    faults = [fault] * world_size()
+    dist.all_gather_object(faults, fault)
+    for found in filter(None, faults):
+        kind, told = found
+        raise kind(told)
     assert faces is not None
     return faces
 
@@ -228,7 +224,7 @@ def _classify(error: BaseException) -> tuple[State, str]:
         isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     ):
         return "out_of_memory", text or "out of memory"
-    if isinstance(error, Unwritable):
+    if isinstance(error, Unwritable | ClusterError):  # no fault of the trial's
         return "interrupted", str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "interrupted", f"there must be room on the disk, but {error}"

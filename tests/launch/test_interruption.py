@@ -1,7 +1,6 @@
-"""A search that is interrupted or killed goes on where it was, from the command line."""
+"""A search that is killed and interrupted goes on where it was, from the command line."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from siamtune.cli import search as verbs
 from siamtune.search.records import TrialRecord, read_records
 
 pytestmark = pytest.mark.ray
@@ -28,74 +28,82 @@ fixed:
 space:
   optim.lr: {float: [1e-4, 3e-2], log: true}
 """
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0  # on a busy machine
+Records = dict[int, TrialRecord]
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "siamtune", *words, "--output", str(folder / "runs"),
-               "--concurrent", "2", "--json"]  # fmt: skip
-    log = (folder / "log.txt").open("a")
+               "--concurrent", "2"]  # fmt: skip
     # Its own process group, as a shell gives it: a signal to the driver alone.
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
-    )
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
-def wait_for(folder: Path, ended: int) -> None:
-    """Wait until so many trials have ended and another one is in the midst of its epochs."""
-    path = folder / "runs" / "run" / "trials.jsonl"
+def end_midway(folder: Path, driver: subprocess.Popen[bytes], way: int, ended: int) -> Records:
+    """Signal a driver when so many trials have ended and another one is in the midst of its
+    epochs; what was recorded then."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        records = read_records(path)
-        states = Counter(record.state for record in records.values())
-        if states["complete"] >= ended and any(
-            record.state == "running" and record.epoch >= 2 for record in records.values()
+    while time.monotonic() < deadline and driver.poll() is None:
+        records = records_of(folder).values()
+        if sum(record.state == "complete" for record in records) >= ended and any(
+            record.state == "running" and record.epoch >= 2 for record in records
         ):
-            return
+            break
         time.sleep(0.05)
-    raise AssertionError((folder / "log.txt").read_text())
+    else:
+        raise AssertionError((folder / "log.txt").read_text())
+    driver.send_signal(way)
+    code = driver.wait(PATIENCE_S)
+    assert code == (130 if way == signal.SIGINT else -way), (folder / "log.txt").read_text()
+    return records_of(folder)
 
 
-def records_of(folder: Path) -> dict[int, TrialRecord]:
+def records_of(folder: Path) -> Records:
     return read_records(folder / "runs" / "run" / "trials.jsonl")
 
 
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
+def nothing_is_lost(before: Records, after: Records) -> None:
+    """What had ended is as it was; the others went on after what was measured before."""
+    assert set(before) <= set(after)
+    assert {record.state for record in before.values()} > {"complete"}
+    for number, record in before.items():
+        if record.state == "complete":
+            assert after[number] == record
+        assert after[number].config == record.config
+        assert after[number].epochs[: record.epoch] == record.epochs
+
+
 def test_nothing_is_lost_and_nothing_runs_twice(
-    tmp_path: Path, pattern_people: Path, cache: Path, way: signal.Signals
+    tmp_path: Path,
+    pattern_people: Path,
+    ray_here: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Killed on a Ray of its own, which goes with it, then interrupted on one that stays."""
     (tmp_path / "space.yaml").write_text(SPACE)
-    search = start(
+    driver = start(
         tmp_path, "search", "--space", str(tmp_path / "space.yaml"), "--data", str(pattern_people),
         "--name", "run",
     )  # fmt: skip
-    wait_for(tmp_path, ended=2)
-    os.kill(search.pid, way)
-    assert search.wait(PATIENCE_S) == (130 if way is signal.SIGINT else -signal.SIGKILL)
-    before = records_of(tmp_path)
-    finished = {number for number, record in before.items() if record.state == "complete"}
-    open_trials = {number: r for number, r in before.items() if r.state != "complete"}
-    assert finished
-    assert open_trials
-    if way is signal.SIGINT:
-        assert {record.state for record in open_trials.values()} == {"interrupted"}
-        assert (tmp_path / "runs" / "run" / "best" / "model.safetensors").exists()
+    killed = end_midway(tmp_path, driver, signal.SIGKILL, ended=1)
+    driver = start(tmp_path, "resume", "run", "--address", ray_here)
+    interrupted = end_midway(tmp_path, driver, signal.SIGINT, ended=3)
+    open_states = {record.state for record in interrupted.values()} - {"complete"}
+    assert open_states == {"interrupted"}
+    assert (tmp_path / "runs" / "run" / "best" / "model.safetensors").exists()
 
-    resumed = start(tmp_path, "resume", "run")
-    stdout, _ = resumed.communicate(timeout=PATIENCE_S)
-    assert resumed.returncode == 0, (tmp_path / "log.txt").read_text()
-    document = json.loads(stdout)
+    capsys.readouterr()
+    verbs.resume("run", concurrent=2, output=tmp_path / "runs", as_json=True)
+    document = json.loads(capsys.readouterr().out)
     after = records_of(tmp_path)
     assert sorted(after) == list(range(6))
     assert {record.state for record in after.values()} == {"complete"}
     assert len(document["trials"]) == 6
-    for number in finished:
-        assert after[number] == before[number]
-    for number, record in open_trials.items():
-        # What was measured before the interruption stays; the trial went on after it.
-        assert after[number].config == record.config
-        assert after[number].epochs[: record.epoch] == record.epochs
-        assert [epoch["epoch"] for epoch in after[number].epochs] == list(range(1, 13))
+    nothing_is_lost(killed, interrupted)
+    nothing_is_lost(interrupted, after)
+    for record in after.values():
+        assert [epoch["epoch"] for epoch in record.epochs] == list(range(1, 13))
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "runs" / "run" / "study.log"))
     )

@@ -60,7 +60,7 @@ def no_log(line: str) -> None: ...
 
 @pytest.mark.ray
 def test_a_search_in_a_store_is_whole_on_every_host_and_goes_on_there(
-    ray_here: None, tmp_path: Path, pattern_people: Path, url: str, on_host: Elsewhere
+    ray_here: str, tmp_path: Path, pattern_people: Path, url: str, on_host: Elsewhere
 ) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     search(space=str(tmp_path / "space.yaml"), data=str(pattern_people), concurrent=2, name="run",

@@ -67,7 +67,7 @@ def plan(folder: Path, people: Path, *words: str) -> Result:
 
 @pytest.fixture
 def planned(
-    space: Space, tmp_path: Path, pattern_people: Path, ray_here: None
+    space: Space, tmp_path: Path, pattern_people: Path, ray_here: str
 ) -> tuple[dict[str, Any], Result]:
     result = plan(
         tmp_path, pattern_people, "--probe-time", "1s", "--concurrent", "1", "--smoke", "--json",
@@ -116,7 +116,7 @@ def test_the_plan_of_a_small_space(planned: tuple[dict[str, Any], Result]) -> No
 
 
 def test_a_trial_that_fits_nowhere_is_told_after_the_rest(
-    space: Space, tmp_path: Path, pattern_people: Path, ray_here: None
+    space: Space, tmp_path: Path, pattern_people: Path, ray_here: str
 ) -> None:
     result = plan(tmp_path, pattern_people, "--workers-per-trial", "8")
     assert "24 of 32 (75.0%; all tried) can be built" in result.stdout

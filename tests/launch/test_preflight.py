@@ -3,17 +3,27 @@
 Here the one host of the session's Ray is taken for another one than the driver's.
 """
 
+import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from siamtune.config import DEFAULTS
 from siamtune.errors import ClusterError, DataError
 from siamtune.launch import preflight as room
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import DataSpec, TrialJob
-from siamtune.launch.preflight import look_around, packages, preflight, versions
+from siamtune.launch.preflight import (
+    check_host,
+    look_around,
+    packages,
+    preflight,
+    versions,
+)
+from siamtune.launch.watch import run_watched
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 DEMO = DataSpec("demo")
@@ -116,18 +126,28 @@ def test_a_trial_that_fits_nowhere_is_refused_unless_the_cluster_may_grow() -> N
     assert preflight(DEMO, huge, may_grow=True).concurrent == 0
 
 
-def test_a_trial_on_a_host_that_came_later_and_does_not_see_the_run_fails_with_its_reason(
-    tmp_path: Path,
-) -> None:
-    from siamtune.config import DEFAULTS
-    from siamtune.launch.watch import run_watched
-
+def test_a_host_that_came_later_and_does_not_see_the_run_is_refused(tmp_path: Path) -> None:
     run_folder = tmp_path / "runs" / "run"
     job = TrialJob(0, DEFAULTS, {}, str(run_folder), DEMO, "val/auc", "max")
     (result,) = run_watched(job)
-    assert result["state"] == "failed"
+    assert (result["state"], result["unfit_host"]) == ("interrupted", True)
     assert "must be seen by every host" in result["reason"]
     assert not run_folder.parent.exists()  # the next trial there must be refused as well
+
+
+def test_a_host_that_came_later_with_other_packages_is_refused(tmp_path: Path) -> None:
+    of_driver = {**versions(), "torch": "1.0", "numpy": "none"}
+    job = TrialJob(
+        0, DEFAULTS, {}, str(tmp_path), DEMO, "val/auc", "max",
+        driver_host="head", versions=of_driver,
+    )  # fmt: skip
+    (result,) = run_watched(job)
+    assert (result["state"], result["unfit_host"]) == ("interrupted", True)
+    torch_here = packages()["torch"]
+    assert f"  torch: 1.0 on head, {torch_here} on {socket.gethostname()}" in result["reason"]
+    assert result["reason"].count(" on head, ") == 2
+    check_host(replace(job, versions={**versions(), "torch": torch_here.partition("+")[0]}))
+    check_host(replace(job, driver_host=socket.gethostname()))  # it need not be asked
 
 
 def test_the_dashboard_listens_on_the_loopback() -> None:

@@ -2,26 +2,36 @@
 
 import json
 import os
+import shutil
 import signal
+import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from siamtune.config import trial_config
+from siamtune.cli import search as verbs
+from siamtune.config import flatten, trial_config
 from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
+from siamtune.launch import search as room
 from siamtune.launch.cluster import TrialResources, concurrent_trials, resolved
-from siamtune.launch.job import DataSpec
+from siamtune.launch.job import DataSpec, TrialJob
+from siamtune.launch.preflight import versions
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
+from siamtune.launch.worker import run_trial
 from siamtune.report.live import print_final_table
 from siamtune.report.table import result_document
 from siamtune.search.config_file import read_config
-from siamtune.search.records import TrialRecord, best_epoch, read_records
-from siamtune.search.runs import new_run
+from siamtune.search.records import Recorder, TrialRecord, best_epoch, read_records
+from siamtune.search.runs import Run, new_run
 from siamtune.search.space import Space, load_space
 from siamtune.search.study import open_study
+from siamtune.search.suggest import suggest
 from siamtune.training.checkpoint import read_checkpoint
 from siamtune.verification.answers import fold_metrics
 from siamtune.verification.kept import read_answers
@@ -61,6 +71,25 @@ class Watcher:
     def log(self, line: str) -> None: ...
 
 
+class Killer(Watcher):
+    """Kills a process of trial 0 after its second epoch, once."""
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        super().__init__()
+        self.log_of_worker = folder / "trials" / "0000" / f"worker-{rank}.log"
+        self.killed: int | None = None
+        self.lines: list[str] = []
+
+    def update(self, records: dict[int, TrialRecord], changed: TrialRecord) -> None:
+        super().update(records, changed)
+        if changed.number == 0 and changed.epoch == 2 and self.killed is None:
+            self.killed = json.loads(self.log_of_worker.read_text())["pid"]
+            os.kill(self.killed, signal.SIGKILL)
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
 def space_of(folder: Path, text: str = SPACE) -> Space:
     path = folder / "space.yaml"
     path.write_text(text)
@@ -73,18 +102,16 @@ def search(
     pattern_people: Path,
     *,
     trials: int = 8,
-    resources: TrialResources | None = None,
-    name: str = "run",
     landmarks: str | None = None,
 ) -> tuple[SearchResult, Watcher]:
     watcher = Watcher()
-    run = new_run(folder / "runs", name, "test")
+    run = new_run(folder / "runs", "run", "test")
     result = run_search(
         run,
         space,
         DataSpec(str(pattern_people), landmarks=landmarks),
         {"data": "people", "protocol": "identity-holdout", "split": "x"},
-        SearchOptions(trials=trials, concurrent=2, resources=resources or TrialResources()),
+        SearchOptions(trials=trials, concurrent=2),
         watcher,
     )
     return result, watcher
@@ -92,7 +119,7 @@ def search(
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: None
+    tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: str
 ) -> tuple[SearchResult, Watcher, Space]:
     folder = tmp_path_factory.mktemp("search")
     space = space_of(folder)
@@ -216,20 +243,43 @@ def test_only_checkpoints_of_the_best_stay(
     assert Counter(kept) == {"best.safetensors": 5}
 
 
-def test_two_workers_a_trial_give_the_same_search(
+def test_two_workers_a_trial_give_the_same_search_though_one_is_killed(
     finished: tuple[SearchResult, Watcher, Space], tmp_path: Path, pattern_people: Path
 ) -> None:
+    """The group of a slot is started anew, and its trial goes on from its last checkpoint."""
     alone, _, space = finished
-    together, _ = search(
-        tmp_path,
+    run = new_run(tmp_path / "runs", "run", "test")
+    killer = Killer(run.folder, rank=1)
+    together = run_search(
+        run,
         space,
-        pattern_people,
-        trials=3,
-        resources=TrialResources(workers=2, cpus_per_worker=0.5),
+        DataSpec(str(pattern_people)),
+        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        SearchOptions(trials=2, concurrent=1, resources=TrialResources(2, cpus_per_worker=0.5)),
+        killer,
     )
+    assert killer.killed is not None
     first, twin = alone.records[0].epochs[0], together.records[0].epochs[0]
     assert twin["train/loss"] == pytest.approx(first["train/loss"], rel=1e-3)
     assert {record.state for record in together.records.values()} <= {"complete", "stopped"}
+    assert [epoch["epoch"] for epoch in together.records[0].epochs] == [1, 2, 3]
+    assert [len(record.retries) for record in together.records.values()] == [1, 0]
+    (line,) = killer.lines
+    assert line.startswith("trial 0 is run again after epoch 2: ")
+    told = [epoch for number, state, epoch in killer.states if number == 0 and state == "running"]
+    assert told == sorted(told)
+    assert not held_groups()
+
+
+def held_groups() -> list[str]:
+    """Placement groups that the cluster still holds, once it has had time to free them."""
+    for _ in range(100):
+        table = ray.util.placement_group_table()
+        held = [name for name, group in table.items() if group["state"] != "REMOVED"]
+        if not held:
+            break
+        time.sleep(0.1)
+    return held
 
 
 def test_when_every_trial_fails_the_search_ends_and_says_why_once(
@@ -247,23 +297,22 @@ def test_when_every_trial_fails_the_search_ends_and_says_why_once(
 
 
 def test_an_end_that_only_the_study_heard_of_is_recorded_on_resuming(
-    tmp_path: Path, pattern_people: Path
+    finished: tuple[SearchResult, Watcher, Space], tmp_path: Path, pattern_people: Path
 ) -> None:
     """The driver was killed between its two writes at a trial's end."""
-    space = space_of(tmp_path)
-    result, _ = search(tmp_path, space, pattern_people, trials=2)
-    path = result.run.trials_path
-    lines = path.read_text().splitlines(keepends=True)
+    result, _, space = finished
+    run = Run(tmp_path / "run")
+    shutil.copytree(result.run.folder, run.folder)
+    lines = run.trials_path.read_text().splitlines(keepends=True)
     ends = [line for line in lines if '"ended"' in line]
-    path.write_text("".join(line for line in lines if line != ends[0]))
-    watcher = Watcher()
-    again = run_search(
-        result.run, space, DataSpec(str(pattern_people)), {}, SearchOptions(trials=2), watcher
-    )
+    run.trials_path.write_text("".join(line for line in lines if line != ends[0]))
     number = json.loads(ends[0])["trial"]
+    assert read_records(run.trials_path)[number].state == "running"
+    options = SearchOptions(trials=8)
+    again = run_search(run, space, DataSpec(str(pattern_people)), {}, options, Watcher())
     assert again.records[number].state == json.loads(ends[0])["state"]
     assert again.records[number].epochs == result.records[number].epochs
-    assert len(again.records) == 2
+    assert len(again.records) == 8
 
 
 def test_an_epoch_that_only_the_study_heard_of_is_told_again(
@@ -271,33 +320,29 @@ def test_an_epoch_that_only_the_study_heard_of_is_told_again(
 ) -> None:
     """The driver was killed after the study's report: the record gets the epoch on resuming."""
     space = space_of(tmp_path)
-    result, _ = search(tmp_path, space, pattern_people, trials=1)
-    kept = [line for line in result.run.trials_path.read_text().splitlines() if "ended" not in line]
-    assert len(kept) == 4
-    from siamtune.launch.job import trial_folder
-    from siamtune.search.study import open_study
-
-    # As it was before the end: the study open, the last checkpoint there, one epoch recorded.
-    result.run.trials_path.write_text("\n".join(kept[:2]) + "\n")
-    result.run.journal_path.unlink()
-    study = open_study(result.run.journal_path, space)
+    run = new_run(tmp_path / "runs", "run", "test")
+    study = open_study(run.journal_path, space)
     trial = study.ask()
-    from siamtune.search.suggest import suggest
-
-    suggest(space, trial)
-    trial.report(result.records[0].epochs[0]["val/auc"], 1)
-    trial.report(result.records[0].epochs[1]["val/auc"], 2)
-    folder = trial_folder(result.run.folder, 0)
-    assert (folder / "best.safetensors").exists()
+    dials = suggest(space, trial)
+    config = flatten(trial_config({**space.fixed, **dials}))
+    job = TrialJob(0, config, {}, str(run.folder), DataSpec(str(pattern_people)), "val/auc", "max")
+    with closing(run_trial(job)) as results:  # as a slot does, until its host dies
+        epochs = [next(results)["metrics"] for _ in range(2)]
+    recorder = Recorder(run.trials_path)
+    recorder.started(0, trial.params)
+    recorder.epoch(0, epochs[0])
+    recorder.close()
+    for metrics in epochs:
+        trial.report(metrics["val/auc"], int(metrics["epoch"]))
     again = run_search(
-        result.run, space, DataSpec(str(pattern_people)), {}, SearchOptions(trials=1), Watcher()
+        run, space, DataSpec(str(pattern_people)), {}, SearchOptions(trials=1), Watcher()
     )
     assert [epoch["epoch"] for epoch in again.records[0].epochs] == [1, 2, 3]
+    assert again.records[0].epochs[:2] == tuple(epochs)
     assert again.records[0].state == "complete"
 
 
 def test_a_training_on_two_workers_follows_one_on_one(tmp_path: Path, pattern_people: Path) -> None:
-    from siamtune.config import flatten
     from siamtune.launch.alone import train_alone
 
     space = space_of(tmp_path)
@@ -321,17 +366,38 @@ def test_a_training_on_two_workers_follows_one_on_one(tmp_path: Path, pattern_pe
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_a_search_goes_on_in_another_space_with_what_counts_there(
-    tmp_path: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from siamtune.cli import search as verbs
-
-    space_of(tmp_path)
-    output = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: str) -> Path:
+    """The runs folder of two trials that the command line has searched, called first."""
+    folder = tmp_path_factory.mktemp("first")
+    space_of(folder)
     verbs.search(
-        space=str(tmp_path / "space.yaml"), data=str(pattern_people), trials=2, concurrent=1,
-        name="run", output=output,
+        space=str(folder / "space.yaml"), data=str(pattern_people), trials=2, concurrent=1,
+        name="first", output=folder / "runs",
     )  # fmt: skip
+    return folder / "runs"
+
+
+def test_a_search_whose_trial_lands_on_an_unfit_host_ends_in_order_and_loses_no_trial(
+    tmp_path: Path, pattern_people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "versions", lambda: {**versions(), "torch": "1.0"})
+    monkeypatch.setattr(room, "socket", SimpleNamespace(gethostname=lambda: "head"))
+    with pytest.raises(ClusterError) as raised:
+        search(tmp_path, space_of(tmp_path), pattern_people, trials=2)
+    assert str(raised.value).count("torch: 1.0 on head, ") == 1
+    assert "go on with: siamtune resume " in str(raised.value)
+    records = read_records(tmp_path / "runs" / "run" / "trials.jsonl")
+    assert {record.state for record in records.values()} == {"interrupted"}
+    study = open_study(tmp_path / "runs" / "run" / "study.log", space_of(tmp_path))
+    assert {trial.state.name for trial in study.trials} == {"RUNNING"}
+
+
+def test_a_search_goes_on_in_another_space_with_what_counts_there(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "runs"
+    shutil.copytree(first / "first", output / "run")
     before = read_records(output / "run" / "trials.jsonl")
     text = SPACE.replace("[contrastive, supcon]", "[contrastive, supcon, triplet]")
     (tmp_path / "new.yaml").write_text(text)
@@ -356,22 +422,21 @@ def test_a_search_goes_on_in_another_space_with_what_counts_there(
 
 
 def test_a_search_begins_with_what_another_one_knows(
-    tmp_path: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
+    first: Path, tmp_path: Path, pattern_people: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from siamtune.cli import search as verbs
-
+    output = tmp_path / "runs"
+    shutil.copytree(first, output)
     space_of(tmp_path)
-    space, data, output = str(tmp_path / "space.yaml"), str(pattern_people), tmp_path / "runs"
-    verbs.search(space=space, data=data, trials=1, concurrent=1, name="first", output=output)
+    space, data = str(tmp_path / "space.yaml"), str(pattern_people)
     verbs.search(
         space=space, data=data, trials=2, concurrent=1, name="second", output=output,
         warm_from="first",
     )  # fmt: skip
     assert (
-        "warm from first: the sampler learns from its trials, 1 in all" in capsys.readouterr().err
+        "warm from first: the sampler learns from its trials, 2 in all" in capsys.readouterr().err
     )
     records = read_records(output / "second" / "trials.jsonl")
-    assert sorted(records) == [0, 2]  # the first's trial has number 1 in the study
+    assert sorted(records) == [0, 3]  # the first's trials have the numbers 1 and 2 in the study
     assert records[0].config == {"loss.name": "supcon", "optim.lr": 1e-3}
     with pytest.raises(DataError, match="same data and split, but its split is"):
         verbs.search(space=space, data=data, split_seed=1, warm_from="first", output=output)
@@ -388,7 +453,7 @@ def test_one_at_a_time_means_one_at_a_time_and_a_time_budget_ends_the_search(
         space,
         DataSpec(str(pattern_people)),
         {"data": "people", "protocol": "identity-holdout", "split": "x"},
-        SearchOptions(trials=8, concurrent=1, time_budget_s=15.0),
+        SearchOptions(trials=8, concurrent=1, time_budget_s=7.0),
         watcher,
     )
     assert result.ended_early == "the end of the time budget"
@@ -400,7 +465,7 @@ def test_one_at_a_time_means_one_at_a_time_and_a_time_budget_ends_the_search(
     assert result.wall_s < 60
 
 
-def test_a_trial_that_fits_no_machine_is_refused_before_any_starts(ray_here: None) -> None:
+def test_a_trial_that_fits_no_machine_is_refused_before_any_starts(ray_here: str) -> None:
     with pytest.raises(ClusterError, match=r"one trial needs 1 x 1 CPU and 1 GPU, but the cluster"):
         concurrent_trials(TrialResources(gpus_per_worker=1.0))
     with pytest.raises(ClusterError, match=r"one trial needs 99 x 1 CPU"):
@@ -419,7 +484,7 @@ def test_gpus_are_used_where_there_are_enough_unless_said_otherwise(
     assert resolved(TrialResources(workers, 1.0, asked)).gpus_per_worker == (asked or 0.0)
 
 
-def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: None) -> None:
+def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: str) -> None:
     all_of_them = concurrent_trials(TrialResources(cpus_per_worker=1.0))
     assert concurrent_trials(TrialResources(cpus_per_worker=0.5)) == 2 * all_of_them
     assert concurrent_trials(TrialResources(workers=2, cpus_per_worker=0.5)) == all_of_them
@@ -469,25 +534,6 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
             assert record.state in ("complete", "stopped")
     assert result.records[0].state == "complete"
     assert result.records[1].state == "failed"
-
-
-class Killer(Watcher):
-    """Kills the process of trial 0 after its second epoch, once."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.log_of_worker = folder / "trials" / "0000" / "worker-0.log"
-        self.killed: int | None = None
-        self.lines: list[str] = []
-
-    def update(self, records: dict[int, TrialRecord], changed: TrialRecord) -> None:
-        super().update(records, changed)
-        if changed.number == 0 and changed.epoch == 2 and self.killed is None:
-            self.killed = json.loads(self.log_of_worker.read_text())["pid"]
-            os.kill(self.killed, signal.SIGKILL)
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_a_trial_whose_process_is_killed_goes_on_in_another_and_no_other_trial_notices(

@@ -85,7 +85,7 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def stopped(
-    tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: None
+    tmp_path_factory: pytest.TempPathFactory, pattern_people: Path, ray_here: str
 ) -> tuple[SearchResult, Terminal]:
     folder = tmp_path_factory.mktemp("stop")
     (folder / "space.yaml").write_text(SPACE)
