@@ -102,6 +102,8 @@ class Store:
         """
         from pyarrow.fs import FileSelector, FileType
 
+        if self._files.type_name == "gcs":  # it lists no folder but those that were made as one
+            return sorted({name.partition("/")[0] for name in self.listed() if "/" in name})
         with _told(self.url):
             found = self._files.get_file_info(FileSelector(self._root, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type is FileType.Directory)

@@ -4,11 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileInfo, FileSelector, FileType
 
 from siamtune.cli.options import output_folder
 from siamtune.errors import InvalidInput, UsageError
 from siamtune.search.runs import Run, find_run, list_runs, new_run
-from siamtune.search.store import copies_of, fetch, is_url, local_files, open_store, origin
+from siamtune.search.store import (
+    Store,
+    copies_of,
+    fetch,
+    is_url,
+    local_files,
+    open_store,
+    origin,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +159,22 @@ def test_a_store_that_does_not_answer_is_told(
     (bucket / "runs").write_text("a file")
     with pytest.raises(InvalidInput, match="must be reachable and readable"):
         list_runs(output)
+
+
+def test_folders_that_google_does_not_list_are_known_by_their_files(
+    bucket: Path,
+) -> None:
+    store = open_store(f"file://{bucket}")
+    for name in ("a/1/x", "b/x", "x"):
+        store.write(name, b"")
+
+    class LikeGoogle:
+        """A listing without the folders that nobody has made by themselves."""
+
+        type_name = "gcs"
+
+        def get_file_info(self, selector: FileSelector) -> list[FileInfo]:
+            found = store._files.get_file_info(selector)
+            return [info for info in found if info.type is FileType.File]
+
+    assert Store(store.url, LikeGoogle(), store._root).folders() == store.folders() == ["a", "b"]
