@@ -47,3 +47,64 @@ def test_a_regression_beyond_the_spread_is_marked(
     assert told.returncode == (said == "worse"), told.stderr
     (line,) = [line for line in told.stdout.splitlines() if "S0 what" in line]
     assert line.endswith(f"| {said} |")
+
+
+SPACE = """
+version: 1
+study: {trials: 60, scheduler: {SCHEDULER}, sampler: {random: {}}, seed: 0}
+fixed: {epochs: 9}
+space:
+  optim.lr: {float: [1e-4, 1e-2], log: true}
+  loss.name: {choice: [supcon, contrastive]}
+  loss.margin: {float: [0.2, 2.0], when: {loss.name: contrastive}}
+"""
+
+
+def test_a_search_is_played_on_a_table_that_a_run_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot's time is the sum of its epochs; ASHA ends trials at its rungs, and is sooner."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import numpy as np
+    from table import load, play, record
+
+    from siamtune.search.records import Recorder
+    from siamtune.search.runs import new_run
+    from siamtune.search.space import load_space
+
+    rng = np.random.default_rng(0)
+    spaces = {}
+    for name, scheduler in {"none": "none: {}", "asha": "asha: {min_epochs: 1, eta: 3}"}.items():
+        (tmp_path / f"{name}.yaml").write_text(SPACE.replace("SCHEDULER", scheduler))
+        spaces[name] = load_space(str(tmp_path / f"{name}.yaml"))
+    run = new_run(tmp_path, "table", "none")
+    run.facts_path.write_text('{"data": "patterns"}')
+    run.space_path.write_text((tmp_path / "none.yaml").read_text())
+    (run.folder / "environment.json").write_text('{"siamtune": "0"}')
+    recorder = Recorder(run.trials_path)
+    for number, lr in enumerate(10 ** rng.uniform(-4, -2, 40)):
+        recorder.started(number, {"optim.lr": lr, "loss.name": "supcon"})
+        for epoch in range(1, 10):
+            auc = (0.9 - abs(np.log10(lr) + 3) / 4) * (1 - 0.7**epoch)
+            metrics = {"epoch": epoch, "val/auc": auc, "val/f1": auc / 2, "seconds": 2.0}
+            recorder.epoch(number, metrics)
+            if number == 7 and epoch == 5:
+                break  # not trained to its end: not in the table
+        recorder.ended(number, "stopped" if number == 7 else "complete")
+    recorder.close()
+    assert record(str(run.folder), tmp_path / "table.json") == 39
+    table = load(tmp_path / "table.json")
+    assert table.auc.shape == table.f1.shape == (39, 9)
+    assert table.provenance["data"] == "patterns"
+
+    whole = play(table, spaces["none"], trials=20, slots=1)
+    assert whole.epochs == (9,) * 20
+    assert whole.seconds[-1] == 20 * 9 * 2.0
+    assert play(table, spaces["none"], trials=20, slots=4).seconds[-1] == 5 * 9 * 2.0
+    cut = play(table, spaces["asha"], trials=60, slots=4)
+    assert set(cut.epochs) <= {1, 3, 9}
+    # Beside the first arrivals, one of three goes on at each rung.
+    assert sum(length == 9 for length in cut.epochs) < 60 / 3
+    goal = 0.99 * float(table.auc.max())
+    full = play(table, spaces["none"], trials=60, slots=4)
+    assert cut.seconds_until(goal) < full.seconds_until(goal)

@@ -141,8 +141,10 @@ class Journal(JournalFileBackend):
                 raise
 
 
-def open_study(path: Path, space: Space) -> optuna.Study:
+def open_study(path: Path | None, space: Space) -> optuna.Study:
     """Open the journal at `path`, or begin one whose first trials are the space's start points.
+
+    Without a path it lies in memory, for a search that is only played.
 
     Raises:
         InvalidInput: the journal is damaged.
@@ -153,10 +155,12 @@ def open_study(path: Path, space: Space) -> optuna.Study:
     return study
 
 
-def _study(path: Path, space: Space) -> optuna.Study:
+def _study(path: Path | None, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # The lock by O_EXCL works on shared file systems where symbolic links do not.
-    storage = JournalStorage(Journal(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    storage = None
+    if path is not None:
+        # The lock by O_EXCL works on shared file systems where symbolic links do not.
+        storage = JournalStorage(Journal(str(path), lock_obj=JournalFileOpenLock(str(path))))
     try:
         study = optuna.create_study(
             storage=storage,
