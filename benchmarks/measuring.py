@@ -34,7 +34,6 @@ class Figure:
     better: str = "less"  # which ratio is better: "less" or "more"
     goal: float | None = None
     goal_of: str = "ratio"  # or "ours": a goal in `unit`
-    note: str = ""
 
     @property
     def ratios(self) -> list[float]:
@@ -124,25 +123,28 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+HEAD = (
+    "| figure | ours | against | theirs | ratio: median [min, max] | goal | reached |",
+    "| --- | --: | --- | --: | --: | --: | --- |",
+)
+
+
 def table(figures: Iterable[Figure]) -> str:
     """The figures as a Markdown table, each with its spread."""
-    lines = [
-        "| figure | ours | against | theirs | ratio: median [min, max] | goal | reached |",
-        "| --- | --: | --- | --: | --: | --: | --- |",
-    ]
-    for f in figures:
-        ratios = f.ratios
-        sign = "<=" if f.better == "less" else ">="
-        of = "" if f.goal_of == "ratio" else f" {f.unit}"
-        goal = "" if f.goal is None else f"{sign} {number(f.goal)}{of}"
-        reached = {None: "", True: "yes", False: "no"}[f.reached]
-        note = f" ({f.note})" if f.note else ""
-        lines.append(
-            f"| {f.name} | {number(median(f.ours))} {f.unit} | {f.against}{note} "
-            f"| {number(median(f.theirs))} {f.unit} | {median(ratios):.3g} "
-            f"[{min(ratios):.3g}, {max(ratios):.3g}], {len(ratios)}x | {goal} | {reached} |"
-        )
-    return "\n".join(lines)
+    return "\n".join([*HEAD, *map(row, figures)])
+
+
+def row(figure: Figure) -> str:
+    ratios, unit = figure.ratios, figure.unit
+    sign = "<=" if figure.better == "less" else ">="
+    of = "" if figure.goal_of == "ratio" else f" {unit}"
+    goal = "" if figure.goal is None else f"{sign} {number(figure.goal)}{of}"
+    reached = {None: "", True: "yes", False: "no"}[figure.reached]
+    return (
+        f"| {figure.name} | {number(median(figure.ours))} {unit} | {figure.against} "
+        f"| {number(median(figure.theirs))} {unit} | {median(ratios):.3g} "
+        f"[{min(ratios):.3g}, {max(ratios):.3g}], {len(ratios)}x | {goal} | {reached} |"
+    )
 
 
 def heading(document: dict[str, Any]) -> str:
@@ -162,10 +164,13 @@ def run_alone(benchmark: Benchmark, doc: str) -> None:
     parser.add_argument("--write", type=Path, help="write the figures to this JSON file, too")
     given = parser.parse_args()
     options = Options(given.long, given.data_home, tuple(given.only), peers_of(given.peer))
-    figures = list(benchmark(options))
-    print(table(figures))
-    if given.write:
-        write_result(given.write, figures)
+    figures: list[Figure] = []
+    print("\n".join(HEAD), flush=True)
+    for figure in benchmark(options):
+        figures.append(figure)
+        print(row(figure), flush=True)
+        if given.write:  # what there is so far outlives an interruption
+            write_result(given.write, figures)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
