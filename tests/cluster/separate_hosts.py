@@ -24,8 +24,8 @@ TIMEOUT_S = 900.0
 
 SPACE = """
 version: 1
-study: {trials: 6, scheduler: {none: {}}, sampler: {random: {}}, seed: 0}
-fixed: {epochs: 2, data.resolution_px: 16, data.crop: none, model.width: 0.5,
+study: {trials: 3, scheduler: {none: {}}, sampler: {random: {}}, seed: 0}
+fixed: {epochs: 1, data.resolution_px: 16, data.crop: none, model.width: 0.5,
         model.embedding_size: 16, batch.images: 16}
 space:
   optim.lr: {float: [1e-4, 3e-2], log: true}
@@ -41,16 +41,45 @@ exec "$@"
 DAEMON = 'until [[ -e $0/step ]]; do sleep 0.2; done; source "$0/step"'
 
 # What the job does in place of one search; "$@" is what the script would have told that:
-# --name pairs --output $shared/runs --address ... --gpus-per-worker 0.
-SEARCH = 'siamtune search --space "$shared/space.yaml" --data "$shared/people" "$@"'
+# --name pairs --output $shared/runs --address ... --gpus-per-worker 0. Two searches in one process,
+# which joins the cluster once.
+SEARCHES = """
+import json, os, sys, time
+from siamtune.cli import main
+
+steps, told = sys.argv[1], sys.argv[2:]
+searches = {
+    "unshared": ["--output", os.path.expanduser("~/runs")],  # the disk of one host
+    "pairs": ["--workers-per-trial", "2", "--trials", "1"],
+}
+for name, more in searches.items():
+    began = time.time_ns()
+    for number, kind in ((1, "out"), (2, "err")):
+        file = os.open(f"{steps}/{name}.{kind}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    sys.argv = ["siamtune", "search", *told, *more]
+    try:
+        main.run()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    sys.stdout.flush()
+    with open(f"{steps}/{name}.end", "w") as file:
+        file.write(f"{code} {began} {time.time_ns()}")
+"""
+SEARCH = (
+    'python "$shared/searches.py" $steps --space "$shared/space.yaml" --data "$shared/people" "$@"'
+)
 COMMANDS = {
-    "unshared": f"{SEARCH} --output $HOME/runs",  # the disk of one host
-    "pairs": f"{SEARCH} --workers-per-trial 2 --trials 2",
+    "searches": SEARCH,
     "alone": (  # sent as a job
         'siamtune submit --address http://127.0.0.1:8265 --working-dir "$shared/people" -- '
         'search --space "$shared/space.yaml" --data "$shared/people" --name alone '
         '--output "$shared/runs"'
     ),
+}
+# Beside them.
+BESIDE = {
     # The dashboard by the host's address, as another host would call it; and without the token.
     "outside": "curl -sS http://10.77.0.1:8265/api/version",
     "stranger": "RAY_AUTH_MODE=disabled siamtune status --address http://127.0.0.1:8265",
@@ -84,21 +113,21 @@ class Outcome:
         return Counter(host for host in wrote if host in self.addresses)
 
 
-def slurm_job(folder: Path, commands: Mapping[str, str] = COMMANDS) -> Outcome:
-    """Run shell commands, one after another, in one Slurm job on three hosts."""
+def slurm_job(folder: Path) -> Outcome:
+    """Run the commands in one Slurm job on three hosts."""
     shared, tools, steps = folder / "shared", folder / "bin", folder / "steps"
     for made in (shared, tools, steps):
         made.mkdir()
     draw_people(shared / "people")
     (shared / "space.yaml").write_text(SPACE)
+    (shared / "searches.py").write_text(SEARCHES)
     (tools / "activate").write_text(f'PATH="{tools}:{Path(sys.executable).parent}:$PATH"\n')
     (tools / "srun").write_text(SRUN)
     (tools / "srun").chmod(0o755)
-    lines = ["set +e", f"shared={shared}"]
-    for name, command in commands.items():
-        lines += ["began=$(date +%s%N)", f"({command}) >{steps}/{name}.out 2>{steps}/{name}.err",
-                  f"echo $? $began $(date +%s%N) >{steps}/{name}.end"]  # fmt: skip
-    (shared / "steps.sh").write_text("\n".join(lines) + "\n")
+    lines = ["set +e", f"shared={shared} steps={steps}"]
+    lines += [f"{_logged(name, command, steps)} &" for name, command in BESIDE.items()]
+    lines += [_logged(name, command, steps) for name, command in COMMANDS.items()]
+    (shared / "steps.sh").write_text("\n".join([*lines, "wait"]) + "\n")
     script, edited = re.subn(
         r"command=\(siamtune search [^)]*\)",
         f'command=(bash {shared}/steps.sh --name "$run")',
@@ -123,7 +152,7 @@ def slurm_job(folder: Path, commands: Mapping[str, str] = COMMANDS) -> Outcome:
     return Outcome(
         done.returncode,
         (folder / "log").read_text(),
-        {name: _step(steps / name) for name in commands if (steps / f"{name}.end").exists()},
+        {path.stem: _step(path.with_suffix("")) for path in sorted(steps.glob("*.end"))},
         shared,
         {host.name: host.address for host in found},
         time.monotonic() - began,
@@ -140,6 +169,14 @@ def draw_people(folder: Path) -> None:
             pixels = 128 + 35 * pattern + 20 * rng.normal(size=pattern.shape)
             path = folder / f"person {person:02d}" / f"{picture}.png"
             cv2.imwrite(str(path), pixels.clip(0, 255).astype(np.uint8))
+
+
+def _logged(name: str, command: str, steps: Path) -> str:
+    """A shell command that keeps what another one prints, its exit code and its time."""
+    return (
+        f"{{ began=$(date +%s%N); ({command}) >{steps}/{name}.out 2>{steps}/{name}.err; "
+        f"echo $? $began $(date +%s%N) >{steps}/{name}.end; }}"
+    )
 
 
 def _step(path: Path) -> Step:

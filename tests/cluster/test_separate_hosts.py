@@ -3,7 +3,6 @@
 The one thing that is not real is Slurm. Where namespaces cannot be made the tests are skipped.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,8 +20,6 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    if not os.environ.get("SIAMTUNE_TEST_HOSTS"):
-        pytest.skip("three hosts take minutes; set SIAMTUNE_TEST_HOSTS=1 to try them")
     if reason := why_not():
         pytest.skip(reason)
     outcome = slurm_job(tmp_path_factory.mktemp("separate"))
@@ -42,19 +39,19 @@ def test_a_search_with_two_workers_a_trial_runs_across_hosts(outcome: Outcome) -
     assert step.code == 0, step.stderr
     records = read_records(outcome.shared / "runs" / "pairs" / "trials.jsonl")
     # With one processor a host, two workers of a trial are on two of them.
-    assert [record.state for record in records.values()] == ["complete"] * 2
+    assert [record.state for record in records.values()] == ["complete"]
 
 
 def test_a_job_searches_on_every_host_and_hands_back_its_id(outcome: Outcome) -> None:
     step = outcome.steps["alone"]
     assert step.code == 0, step.stderr
     assert re.fullmatch(r"raysubmit_\w+\n", step.stdout)
-    assert "6 complete" in step.stderr
+    assert "3 complete" in step.stderr
     records = read_records(outcome.shared / "runs" / "alone" / "trials.jsonl")
-    assert [record.state for record in records.values()] == ["complete"] * 6
+    assert [record.state for record in records.values()] == ["complete"] * 3
     worked = outcome.trials_by_host("alone")
     assert set(worked) == set(outcome.addresses)
-    assert worked.total() == 6
+    assert worked.total() == 3
 
 
 def test_the_token_keeps_others_out_and_is_in_no_file_that_stays(outcome: Outcome) -> None:
