@@ -36,10 +36,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster"), str(ROOT / "benchmarks")]
@@ -100,10 +100,13 @@ COUNTED = ("lost", "twice", "zombie", "leaked", "hung")
 class Driver:
     """`siamtune ...` in a forked process, its output in a file."""
 
+    started: ClassVar[list["Driver"]] = []
+
     def __init__(self, words: list[str], log: Path) -> None:
         self.log = log
         self.pid = os.fork()
         if self.pid:
+            self.started.append(self)
             return
         code = 1
         try:
@@ -423,7 +426,7 @@ def driver_killed(here: Cluster, kills: int, seed: int) -> Tally:
     """Killed at random moments: while it starts, trains, writes, ends; each life is resumed."""
     tally = Tally("driver killed (SIGKILL) at random moments")
     random_ = random.Random(seed)
-    round_, moments = 0, Counter()
+    round_, whole, moments = 0, 0, Counter()
     while tally.times < kills:
         round_ += 1
         search = here.search(
@@ -448,12 +451,14 @@ def driver_killed(here: Cluster, kills: int, seed: int) -> Tally:
             states = dict(Counter(record.state for record in search.before.values()))
             lived_s = time.monotonic() - began
             print(f"  lane {seed}: kill {tally.times} after {lived_s:.0f} s, {states}", flush=True)
-        while search.driver.code() != 0:
-            search.start()
-            if search.end() is None:
+        for _ in range(3):  # a search that does not come to its end leaves zombies to count
+            if search.driver.code() == 0:
                 break
-        search.check()
-    tally.said.append(f"{round_} searches of 12 trials; {dict(moments)}")
+            search.start()
+            search.end()
+        states = search.check()
+        whole += search.driver.code() == 0 and sum(states.values()) == 12
+    tally.said.append(f"{whole} of {round_} searches brought to their end; {dict(moments)}")
     return tally
 
 
@@ -517,41 +522,40 @@ def _group(here: Cluster, what: str, name: str, victim: Callable[[Search, int], 
     return tally
 
 
-def frozen(here: Cluster) -> Tally:
-    """A process that is stopped as a whole cannot end itself: the driver does it."""
-    tally = Tally("slot frozen (SIGSTOP)", times=1)
-    search = here.search(tally, "frozen", "--concurrent", "1", trials=2)
-    search.start()
-    trial = search.midway().number
-    pid = search.pid(trial)
-    began = time.monotonic()
-    os.kill(pid, signal.SIGSTOP)
-    search.wait(lambda: bool(search.records()[trial].retries))
-    waited_s = time.monotonic() - began
-    code = search.end()
-    states = search.check()
-    gone = not Path(f"/proc/{pid}").exists()
-    tally.said.append(f"exit {code}, {dict(states)}, ended after {waited_s:.0f} s, gone: {gone}")
-    return tally
-
-
 def hang(here: Cluster) -> Tally:
-    """A trial waits for a lock that nobody gives back."""
-    tally = Tally("trial hangs (watchdog)", times=1)
-    search = here.search(tally, "hang", "--concurrent", "1", trials=2)
+    """A trial waits for a lock that nobody gives back, and another one's process is stopped.
+
+    The first ends itself; the second cannot, so the driver ends it.
+    """
+    tally = Tally("trial hangs: waits for a lock; its process is frozen (SIGSTOP)", times=2)
+    search = here.search(tally, "hang", "--concurrent", "2", trials=3)
     search.start()
-    trial = search.midway().number
-    folder = search.run / "trials" / f"{trial:04d}"
-    began = time.monotonic()
-    os.kill(search.pid(trial), signal.SIGUSR1)
-    search.wait(lambda: bool(search.records()[trial].retries))
-    waited_s = time.monotonic() - began
+    locked = search.midway().number
+    os.kill(search.pid(locked), signal.SIGUSR1)
+    began = {locked: time.monotonic()}
+    frozen = search.midway(without=frozenset({locked})).number
+    pid = search.pid(frozen)
+    os.kill(pid, signal.SIGSTOP)
+    began[frozen] = time.monotonic()
+    waited_s: dict[int, float] = {}
+
+    def both_are_retried() -> bool:
+        records = search.records()
+        for number in began.keys() - waited_s.keys():
+            if records[number].retries:
+                waited_s[number] = time.monotonic() - began[number]
+        return len(waited_s) == 2
+
+    search.wait(both_are_retried)
     code = search.end()
     states = search.check()
-    told = folder / "hang.txt"
-    assert "in wait_for_nobody" in told.read_text()
-    reasons = search.records()[trial].retries
-    tally.said.append(f"exit {code}, {dict(states)}, ended after {waited_s:.0f} s, {reasons}")
+    stacks = search.run / "trials" / f"{locked:04d}" / "hang.txt"
+    told = stacks.exists() and "in wait_for_nobody" in stacks.read_text()
+    ended = ", ".join(f"{waited_s[n]:.0f} s" if n in waited_s else "-" for n in (locked, frozen))
+    tally.said.append(
+        f"exit {code}, {dict(states)}; ended after {ended}; where the first hung is told: {told}, "
+        f"the frozen process is gone: {not Path(f'/proc/{pid}').exists()}"
+    )
     return tally
 
 
@@ -745,45 +749,25 @@ def _host_of(search: Search, trial: int) -> str:
     return str(json.loads(path.read_text().splitlines()[0])["host"])
 
 
-def hosts_lost(work: Path, data: Path) -> list[Tally]:
+def hosts_lost(work: Path) -> Iterator[Tally]:
     """A worker host killed, then one cut off, then the head killed and the search resumed."""
     from hosts import hosts
 
-    killed, cut = Tally("host killed"), Tally("host cut off from the network")
-    headless = Tally("head host lost, shared storage")
+    data = people(work / "people-of-hosts")
     with hosts(4, work / "hosts") as four:
         head = four[0]
         for host in four[:3]:
             _ray_on(host, head, work, 0 if host is head else 1)
-        by_name = {host.name: host for host in four}
-        for tally, deed in ((killed, "kill"), (cut, "cut_off")):
-            if tally is cut:  # in place of the one that was killed
-                _ray_on(four[3], head, work, 1)
-            search = HostSearch(tally, work / f"host-{deed}", f"{head.address}:6379", data,
-                                "--concurrent", "2", trials=6)  # fmt: skip
-            search.host = head
-            search.start()
-            trial = search.midway().number
-            victim = by_name[_host_of(search, trial)]
-            began = time.monotonic()
-            getattr(victim, deed)()
-            tally.times += 1
-            search.wait(lambda s=search, t=trial: bool(s.records()[t].retries))
-            noticed_s = time.monotonic() - began
-            code = search.end()
-            states = search.check()
-            done = head.run([sys.executable, "-c", HOLDS, f"{head.address}:6379"],
-                            ray_environment(), timeout_s=600)  # fmt: skip
-            groups, actors = json.loads(done.stdout.splitlines()[-1])
-            tally.leaked += groups + len(actors)
-            tally.said.append(f"exit {code}, {dict(states)}, run elsewhere after {noticed_s:.0f} s")
+        yield _worker_host_lost(work, data, four, "host killed", "kill")
+        _ray_on(four[3], head, work, 1)  # in place of the one that was killed
+        yield _worker_host_lost(work, data, four, "host cut off from the network", "cut_off")
+        headless = Tally("head host lost, shared storage", times=1)
         search = HostSearch(headless, work / "head-lost", f"{head.address}:6379", data,
                             "--concurrent", "1", trials=3)  # fmt: skip
         search.host = head
         search.start()
         search.midway()
         head.kill()
-        headless.times += 1
         search.end()
         search.compare()
     with hosts(1, work / "hosts") as (other,):
@@ -793,7 +777,41 @@ def hosts_lost(work: Path, data: Path) -> list[Tally]:
         search.start()
         code = search.end()
         headless.said.append(f"resumed on another head: exit {code}, {dict(search.check())}")
-    return [killed, cut, headless]
+        headless.leaked += _left_on(other, other, headless)
+    yield headless
+
+
+def _worker_host_lost(work: Path, data: Path, all_hosts, what: str, deed: str) -> Tally:
+    """One of two hosts of a search is lost in the midst of a trial."""
+    tally, head = Tally(what, times=1), all_hosts[0]
+    by_name = {host.name: host for host in all_hosts}
+    search = HostSearch(tally, work / f"host-{deed}", f"{head.address}:6379", data,
+                        "--concurrent", "2", trials=6)  # fmt: skip
+    search.host = head
+    search.start()
+    trial = search.midway().number
+    victim = by_name[_host_of(search, trial)]
+    began = time.monotonic()
+    getattr(victim, deed)()
+    search.wait(lambda: bool(search.records()[trial].retries))
+    noticed_s = time.monotonic() - began
+    code = search.end()
+    states = search.check()
+    tally.leaked += _left_on(head, head, tally)
+    tally.said.append(f"exit {code}, {dict(states)}, run elsewhere after {noticed_s:.0f} s")
+    return tally
+
+
+def _left_on(host, head, tally: Tally) -> int:
+    """What the cluster of a head still holds, asked from a host."""
+    done = host.run([sys.executable, "-c", HOLDS, f"{head.address}:6379"],
+                    ray_environment(), timeout_s=600)  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    groups, actors = json.loads(done.stdout.splitlines()[-1])
+    if groups or actors:
+        tally.said.append(f"left on the cluster: {groups} placement groups, actors {actors}")
+    return groups + len(actors)
 
 
 CASES: dict[str, Callable[[Cluster], Tally]] = {
@@ -801,7 +819,6 @@ CASES: dict[str, Callable[[Cluster], Tally]] = {
     "worker": worker_killed,
     "group": group_slot_killed,
     "hang": hang,
-    "frozen": frozen,
     "nan": nan,
     "truncated": truncated,
     "checkpoint": disk_full_checkpoint,
@@ -839,52 +856,81 @@ def driver_lanes(here: Cluster, given: argparse.Namespace) -> Tally:
     return total
 
 
-def show(tallies: list[Tally]) -> None:
-    print("| case | times | " + " | ".join(COUNTED) + " | |")
-    print("| --- | --: " * 1 + "| --: " * len(COUNTED) + "| --- |")
-    for tally in tallies:
-        numbers = " | ".join(str(getattr(tally, name)) for name in ("times", *COUNTED))
-        print(f"| {tally.what} | {numbers} | {'; '.join(tally.said)} |", flush=True)
+HEADER = f"| case | times | {' | '.join(COUNTED)} | what came of it |\n| --- | {'--: | ' * 6}--- |"
 
 
-def carried_out(name: str, here: Cluster, given: argparse.Namespace) -> Tally:
-    """One case, shown at once; what keeps it from being carried out is shown in its place."""
+def row(tally: Tally) -> str:
+    """A line of the table, in Markdown."""
+    numbers = " | ".join(str(getattr(tally, name)) for name in ("times", *COUNTED))
+    said = "; ".join(tally.said).replace("|", "/").replace("\n", " ")
+    return f"| {tally.what} | {numbers} | {said} |"
+
+
+def carried_out(name: str, tallies: Iterable[Tally], to: Path) -> Iterator[Tally]:
+    """Each row of a case, printed and written when it comes; what prevents it stands in a row."""
     began = time.monotonic()
-    try:
-        tally = driver_lanes(here, given) if name == "driver" else CASES[name](here)
-        here.leaked(tally)
-    except Exception as error:
-        tally = Tally(f"{name}: not carried out", said=[f"{type(error).__name__}: {error}"])
-    print(f"{name}: {time.monotonic() - began:.0f} s")
-    show([tally])
-    return tally
+    rows = iter(tallies)
+    while True:
+        try:
+            tally = next(rows, None)
+        except Exception as error:
+            tally = Tally(f"{name}: NOT CARRIED OUT", said=[f"{type(error).__name__}: {error}"])
+            rows = iter(())
+            for driver in Driver.started:  # or it would be in the way of the next case
+                if driver.code() is None:
+                    driver.kill()
+        if tally is None:
+            return
+        print(f"{name}: {time.monotonic() - began:.0f} s\n{row(tally)}", flush=True)
+        with to.open("a") as file:
+            file.write(row(tally) + "\n")
+        yield tally
+
+
+def on_cluster(names: list[str], work: Path, given: argparse.Namespace) -> Iterator[Tally]:
+    """The cases that share one cluster."""
+    with cluster(work / names[0], 2, dashboard=names[0] in GROUPS) as here:
+
+        def case(name: str) -> Iterator[Tally]:
+            tally = driver_lanes(here, given) if name == "driver" else CASES[name](here)
+            here.leaked(tally)
+            yield tally
+
+        for name in names:
+            yield from carried_out(name, case(name), given.to)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("cases", nargs="*", help=f"driver, hosts, {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", help=f"driver, {', '.join(CASES)}, hosts; all if none")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.add_argument("--work", type=Path, help="Kept, if given; else a temporary folder.")
+    parser.add_argument("--to", type=Path, default=Path("faults.md"), help="The table.")
     given = parser.parse_args()
-    chosen = given.cases or ["driver", *CASES, "hosts"]
+    known = ["driver", *CASES, "hosts"]
+    chosen = given.cases or known
+    if unknown := set(chosen) - set(known):
+        parser.error(f"cases are {', '.join(known)}, but got {', '.join(sorted(unknown))}")
+    given.to = given.to.resolve()
+    given.to.write_text(f"{HEADER}\n")
     work = (given.work or Path(tempfile.mkdtemp(prefix="siamtune-faults-"))).resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     os.environ["SIAMTUNE_CACHE"] = str(work / "cache")
-    parts = [["driver"], [*set(CASES) - set(GROUPS)], [*GROUPS], ["hosts"]]
+    one_worker = [name for name in CASES if name not in GROUPS]
     tallies: list[Tally] = []
-    for names in ([name for name in chosen if name in part] for part in parts):
-        if names == ["hosts"]:
-            tallies += hosts_lost(work, people(work / "people-of-hosts"))
-        elif names:
-            with cluster(work / names[0], 2, dashboard=names[0] in GROUPS) as here:
-                tallies += [carried_out(name, here, given) for name in names]
-    show(tallies)
+    for part in (["driver"], one_worker, [*GROUPS]):
+        if names := [name for name in part if name in chosen]:
+            tallies += on_cluster(names, work, given)
+    if "hosts" in chosen:
+        tallies += carried_out("hosts", hosts_lost(work), given.to)
+    print(HEADER, *map(row, tallies), sep="\n")
     if given.work is None:
         shutil.rmtree(work, ignore_errors=True)
-    sys.exit(any(getattr(tally, name) for tally in tallies for name in COUNTED))
+    failed = any(getattr(tally, name) for tally in tallies for name in COUNTED)
+    sys.exit(failed or any(not tally.times for tally in tallies))
 
 
 if __name__ == "__main__":
