@@ -52,6 +52,7 @@ def end_midway(folder: Path, driver: subprocess.Popen[bytes], way: int, ended: i
             break
         time.sleep(0.05)
     else:
+        driver.kill()
         raise AssertionError((folder / "log.txt").read_text())
     driver.send_signal(way)
     code = driver.wait(PATIENCE_S)
