@@ -29,6 +29,9 @@ ORIGIN, AGREED = ".origin.json", ".agreed.json"
 # What lies in a run folder for this host alone: locks, unfinished files, who runs a trial.
 HOST_ONLY = (".*", "*.lock", "worker-*.log")
 
+# Without credentials Google's library would try for a quarter of an hour.
+PATIENCE = dict.fromkeys(("gs", "gcs"), "?retry_limit_seconds=30")
+
 Signature = tuple[int, int]  # bytes, and nanoseconds since 1970 of the last change
 
 
@@ -128,7 +131,7 @@ def open_store(url: str) -> Store:
     try:
         with _told(url):
             try:
-                files, root = FileSystem.from_uri(url)
+                files, root = FileSystem.from_uri(url + PATIENCE.get(urlsplit(url).scheme, ""))
             except (ArrowException, ValueError):
                 import fsspec
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pyarrow.fs import FileInfo, FileSelector, FileType
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from siamtune.cli.options import output_folder
 from siamtune.errors import InvalidInput, UsageError
@@ -159,6 +159,13 @@ def test_a_store_that_does_not_answer_is_told(
     (bucket / "runs").write_text("a file")
     with pytest.raises(InvalidInput, match="must be reachable and readable"):
         list_runs(output)
+
+
+def test_google_is_not_waited_for_longer_than_half_a_minute() -> None:
+    store = open_store("gs://bucket/runs")
+    assert store._root == "bucket/runs"
+    assert store._files != FileSystem.from_uri("gs://bucket/runs")[0]
+    assert store._files == FileSystem.from_uri("gs://bucket/runs?retry_limit_seconds=30")[0]
 
 
 def test_folders_that_google_does_not_list_are_known_by_their_files(
