@@ -317,15 +317,22 @@ def _options(
     verbose: bool,
 ) -> "SearchOptions":
     from siamtune.launch.cluster import TrialResources
-    from siamtune.launch.search import WATCHDOG, SearchOptions
+    from siamtune.launch.search import SearchOptions
+    from siamtune.launch.slots import WATCHDOG
 
     resources = TrialResources(
         asked.workers_per_trial or 1, asked.cpus_per_worker or 1.0, asked.gpus_per_worker
     )
     return SearchOptions(
-        trials, time_budget_s, asked.concurrent, resources, address, verbose,
-        WATCHDOG if asked.watchdog is None else asked.watchdog, asked.disk_limit or None,
-    )  # fmt: skip
+        trials=trials,
+        time_budget_s=time_budget_s,
+        concurrent=asked.concurrent,
+        resources=resources,
+        address=address,
+        verbose=verbose,
+        watchdog=WATCHDOG if asked.watchdog is None else asked.watchdog,
+        disk_limit=asked.disk_limit or None,
+    )
 
 
 def _search(

@@ -1,4 +1,4 @@
-"""Tune's searcher and scheduler, both thin: the Optuna study decides, the record remembers."""
+"""Tune's searcher and scheduler, both thin: the proposer decides, the record remembers."""
 
 import time
 from collections import Counter
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
@@ -18,10 +17,9 @@ from ray.tune.search import Searcher
 
 from siamtune.errors import ClusterError, Unwritable
 from siamtune.launch.job import trial_folder
+from siamtune.launch.proposers import Proposer
 from siamtune.launch.watch import hang_told, patience_s
-from siamtune.search import study as studies
 from siamtune.search.records import Recorder, State, TrialRecord
-from siamtune.search.space import Space
 from siamtune.search.stops import BY_HAND
 from siamtune.search.study import Proposal, Rejected
 
@@ -38,20 +36,17 @@ MEMORY_SHORT = ("running low on memory", "OutOfMemory", "out of memory")
 
 @dataclass
 class Driver:
-    """What the searcher, the scheduler and the stopper share: the search as it stands."""
+    """What the searcher, the scheduler and the stopper share: the trials as they stand."""
 
-    study: optuna.Study
-    space: Space
+    proposer: Proposer
     recorder: Recorder
-    trials: int  # to be started in all, this time and before
-    workers: int  # that share a trial
     # What a slot's config holds for a trial, of which so many epochs are recorded already.
     plain_job: Callable[[Proposal, int], dict[str, Any]]
     listen: Callable[[TrialRecord], None]
     log: Callable[[str], None]  # shows a line that stays
+    go_on: str = ""  # what a person does after the disk was full
     facts: dict[str, Any] = field(default_factory=dict)
     deadline: float | None = None  # time.monotonic(); no trial starts or goes on after it
-    interrupted: list[Proposal] = field(default_factory=list)
     draining: str | None = None  # why no further trial is started and running ones end
     hopeless: str | None = None  # why every trial so far, or every one of late, has failed
     error: BaseException | None = None
@@ -60,7 +55,6 @@ class Driver:
     _stopped: set[int] = field(default_factory=set)
     _by_hand: set[int] = field(default_factory=set)  # that a person wants to end
     # Counted, not looked up: a search may have ten thousand trials behind it.
-    _started: int = 0
     _ends: Counter[str] = field(default_factory=Counter)
     _alike: tuple[str | None, int] = (None, 0)  # how many trials in a row have failed for a reason
 
@@ -71,8 +65,7 @@ class Driver:
         cannot be, since the study is always told first.
         """
         for number, record in list(self.recorder.records.items()):
-            self._started += record.state != "invalid"
-            told = None if record.ended_for_good else studies.told_end(self.study, number)
+            told = None if record.ended_for_good else self.proposer.told_end(number)
             if told is not None:
                 record = self.recorder.ended(number, *told)
                 self.listen(record)
@@ -81,18 +74,13 @@ class Driver:
 
     def next_trial(self, tune_id: str) -> dict[str, Any] | None:
         """The next trial's config, None when there is none to start any more."""
-        if self.is_ending():
+        proposal = None if self.is_ending() else self.proposer.next_trial(self._reject)
+        if proposal is None:
             return None
-        if self.interrupted:
-            proposal = self.interrupted.pop(0)
-        elif self._started >= self.trials:
-            return None
-        else:
-            proposal = studies.propose(self.study, self.space, self._reject, workers=self.workers)
-        self._started += proposal.number not in self.recorder.records
         self.numbers[tune_id] = proposal.number
         self._running.add(proposal.number)
-        record = self.recorder.started(proposal.number, proposal.suggested, self.facts)
+        facts = {**self.facts, **proposal.facts}
+        record = self.recorder.started(proposal.number, proposal.suggested, facts)
         self.listen(record)
         return self.plain_job(proposal, record.epoch)
 
@@ -100,14 +88,13 @@ class Driver:
         """Record an epoch; one that is recorded already stays as it is."""
         if metrics["epoch"] <= self.recorder.records[number].epoch:
             return
-        values = [metrics[objective.metric] for objective in self.space.objective.each]
-        studies.report_epoch(self.study, number, int(metrics["epoch"]), *values)
+        self.proposer.report(number, metrics)
         self.listen(self.recorder.epoch(number, metrics))
 
     def should_stop(self, number: int) -> bool:
         """Whether the scheduler or a person ends the trial after its last recorded epoch."""
         # The pruner is asked in any case: it notes what the trial reached.
-        if studies.should_stop(self.study, number) or number in self._by_hand:
+        if self.proposer.should_stop(number) or number in self._by_hand:
             self._stopped.add(number)
             return True
         return False
@@ -131,7 +118,7 @@ class Driver:
         state = "stopped" if number in self._stopped else state or "lost"
         if state == "stopped" and number in self._by_hand:
             reason = BY_HAND
-        studies.tell(self.study, number, state, reason)
+        self.proposer.tell(number, state, reason)
         self.listen(self.recorder.ended(number, state, reason))
         self._ends[state] += 1
         failures = sum(self._ends[failure] for failure in FAILURES)
@@ -174,8 +161,8 @@ class Driver:
         self.listen(self.recorder.ended(rejected.number, "invalid", rejected.reason))
 
 
-class StudySearcher(Searcher):
-    """Hands the driver's trials to Tune. Its state lies in the study: Tune keeps none of it."""
+class DriverSearcher(Searcher):
+    """Hands the driver's trials to Tune. Their state lies in the run: Tune keeps none of it."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -211,11 +198,11 @@ class StudySearcher(Searcher):
         """Nothing to restore."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its tuner at the start; a copy of the study would only be stale
+        return {}  # Tune pickles its tuner at the start; a copy of its state would only be stale
 
 
-class StudyScheduler(FIFOScheduler):
-    """Records each epoch and asks the study's own pruner, whose rungs survive a restart."""
+class DriverScheduler(FIFOScheduler):
+    """Records each epoch and asks the proposer: the study's own rungs survive a restart."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -255,7 +242,7 @@ class StudyScheduler(FIFOScheduler):
         return {}
 
 
-class SearchStopper(Stopper):
+class DriverStopper(Stopper):
     """Ends the experiment when the driver says so; never a single trial."""
 
     def __init__(self, driver: Driver) -> None:

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ class Proposal:
     number: int
     suggested: Mapping[str, Any]
     config: Mapping[str, Any]  # flat; fixed and suggested dials
+    facts: Mapping[str, Any] = field(default_factory=dict)  # for its record, beside the run's
 
 
 @dataclass(frozen=True)

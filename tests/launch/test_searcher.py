@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from siamtune.errors import Unwritable
+from siamtune.launch.proposers import StudyProposer
 from siamtune.launch.searcher import HOPELESS_FAILURES, Driver
 from siamtune.search.records import Recorder, State
 from siamtune.search.space import load_space
@@ -19,12 +20,11 @@ SPACE = "version: 1\nspace: {optim.lr: {float: [1e-4, 1e-2]}}\n"
 def driver(tmp_path: Path) -> Driver:
     (tmp_path / "space.yaml").write_text(SPACE)
     space = load_space(str(tmp_path / "space.yaml"))
+    recorder = Recorder(tmp_path / "trials.jsonl")
+    study = open_study(tmp_path / "study.log", space)
     driver = Driver(
-        study=open_study(tmp_path / "study.log", space),
-        space=space,
-        recorder=Recorder(tmp_path / "trials.jsonl"),
-        trials=20,
-        workers=1,
+        proposer=StudyProposer(study, space, recorder, trials=20, workers=1),
+        recorder=recorder,
         plain_job=lambda proposal, epochs: {"number": proposal.number},
         listen=lambda record: None,
         log=lambda line: None,
@@ -53,7 +53,8 @@ def test_a_trial_whose_checkpoint_finds_no_room_stays_open(driver: Driver) -> No
     assert isinstance(driver.error, Unwritable)
     assert driver.is_ending()
     assert driver.recorder.records[0].state == "interrupted"
-    assert driver.study.trials[0].state.name == "RUNNING"
+    assert isinstance(driver.proposer, StudyProposer)
+    assert driver.proposer.study.trials[0].state.name == "RUNNING"
 
 
 @pytest.mark.parametrize(
