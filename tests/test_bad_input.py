@@ -898,6 +898,19 @@ FLAGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a protocol of other data": (
         ("evaluate", "--protocol", "lfw-view1", "--data", "demo"), 3, "lfw",
     ),
+    "a search by those who are tested in turn": (
+        ("search", "--space", "quickstart", "--protocol", "lfw-view2"), 2,
+        "search with --protocol lfw-view1",
+    ),
+    "a search by an unknown protocol": (
+        ("search", "--space", "quickstart", "--protocol", "lfw3"), 2, "--protocol must be one of",
+    ),
+    "a search by a protocol of other data": (
+        ("search", "--space", "quickstart", "--protocol", "lfw-view1", "--data", "demo"), 3, "lfw",
+    ),
+    "one fresh seed": (
+        ("resume", "faces", "--replicate", "5x1"), 2, "two seeds or more, like 5x3",
+    ),
     "an unknown scorer": (("evaluate", "--scorer", "best"), 2, "--scorer must be one of"),
     "an unknown threshold": (("evaluate", "--threshold-from", "test"), 2, "--threshold-from must"),
     "port 0": (("board", "faces", "--port", "0"), 2, "--port"),

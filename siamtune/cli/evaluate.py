@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from siamtune.cli import options
+from siamtune.cli.search import Address, GpusPerWorker
 from siamtune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,9 +97,24 @@ def evaluate(
     set_: options.Set = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.", min=0)] = None,
     split_seed: options.SplitSeed = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Processor threads. Default: all there are.", min=1)
+    concurrent: Annotated[
+        int | None,
+        typer.Option(
+            help="Folds at once, on Ray. Default: as many as fit; 1: in this process, without Ray.",
+            min=1,
+        ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Processor threads of a training. Default: 1 where folds run side by side, else "
+            "all there are.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    gpus_per_worker: GpusPerWorker = None,
+    address: Address = None,
     name: Annotated[
         str | None, typer.Option(help="Of the run folder; one that is there goes on.")
     ] = None,
@@ -108,12 +124,12 @@ def evaluate(
 ) -> None:
     """Evaluate one configuration: siamtune evaluate --config best.yaml --protocol lfw-view2
 
-    siamtune evaluate --config best.yaml --config wide.yaml --protocol lfw-view1
+        siamtune evaluate --config best.yaml --config wide.yaml --protocol lfw-view1
+        siamtune evaluate --ensemble 5 --from latest --protocol lfw-view1
+        siamtune evaluate --config lfw --protocol lfw-view2 --concurrent 4 --threads 2
 
-    siamtune evaluate --ensemble 5 --from latest --protocol lfw-view1
-
-    Folds are kept one by one: the same command with the same --name goes on where it was stopped,
-    and asks with another --scorer without training again.
+    Folds run side by side and are kept one by one: the same command with the same --name goes on
+    where it was stopped, and asks with another --scorer without training again.
     """
     from siamtune.cli.search import data_spec, tell, tell_data, tell_leaks
     from siamtune.config import flatten, trial_config
@@ -138,16 +154,17 @@ def evaluate(
     if members and baselines:
         raise UsageError("--baselines goes with one configuration, but an ensemble was asked for")
     chosen = next(iter(given.values()), None) or trial_config(overrides)
-    made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
-    plain = data_spec(data or made_for, data_home, landmarks, split_seed)
-    tell_data(plain.source)
+    spec = data_spec(data, data_home, landmarks, split_seed, protocol)
+    tell_data(spec.source)
 
     from dataclasses import replace
 
+    from siamtune.launch.cluster import TrialResources
     from siamtune.launch.evaluate import Questions, evaluate_ensemble
     from siamtune.launch.evaluate import evaluate as evaluate_folds
     from siamtune.launch.evidence import default_run
     from siamtune.launch.mirror import mirrored
+    from siamtune.launch.slots import Machines
     from siamtune.launch.worker import data_folds
     from siamtune.report.evidence import default_configs
     from siamtune.report.progress import progress_bar
@@ -160,14 +177,13 @@ def evaluate(
         raise UsageError(
             f"--threshold-from must be train or validation, but got {threshold_from!r}"
         )
-    spec = replace(plain, protocol=protocol)
     with progress_bar() as progress:
         parts = [fold.split for fold in data_folds(spec, progress)]
         tell_leaks(spec, parts, progress)
     splits = [split.digest for split in parts]
     facts: dict[str, Any] = {
         "kind": "evaluate",
-        "data": plain.source if made_for or plain.source == "demo" else Path(plain.source).name,
+        "data": Path(spec.source).name,
         "protocol": protocol,
         "split": splits[0],
         "splits": splits,
@@ -176,6 +192,11 @@ def evaluate(
     }
     run = _open_run(output, name, facts, next(iter(files)) if len(files) == 1 else protocol)
     tell(f"run: {run.place}")
+    # Of a run in an object store this process keeps the copy, and trains beside it.
+    machines = None
+    if concurrent != 1 and run.url is None:
+        resources = TrialResources(1, float(threads or 1), gpus_per_worker)
+        machines = Machines(concurrent, resources, address, verbose)
 
     def asked(config: "TrialConfig") -> Questions:
         return Questions(
@@ -190,12 +211,14 @@ def evaluate(
         if members:
             questions = {member: asked(each) for member, each in members.items()}
             methods = evaluate_ensemble(
-                run, facts["config"], spec, questions, threads=threads, tell=tell
-            )
+                run, facts["config"], spec, questions,
+                threads=threads, machines=machines, tell=tell,
+            )  # fmt: skip
         else:
             methods = evaluate_folds(
-                run, facts["config"], spec, asked(chosen), threads=threads, tell=tell
-            )
+                run, facts["config"], spec, asked(chosen),
+                threads=threads, machines=machines, tell=tell,
+            )  # fmt: skip
         if defaults:
             longest = max(each.epochs for each in members.values() or [chosen])
             for name_of_default, dials in default_configs().items():
@@ -206,7 +229,9 @@ def evaluate(
                     (str(dials["loss.distance"]),), threshold_from=asked(chosen).threshold_from
                 )
                 tell(f"{name_of_default}, {longest} epochs")
-                (method,) = evaluate_folds(beside, dials, spec, plainly, threads=threads, tell=tell)
+                (method,) = evaluate_folds(
+                    beside, dials, spec, plainly, threads=threads, machines=machines, tell=tell
+                )
                 methods.append(replace(method, name=name_of_default))
     if as_json:
         print(json.dumps(_document(run, facts, flipped, methods), indent=2))

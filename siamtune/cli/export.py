@@ -13,6 +13,8 @@ from siamtune.errors import DataError
 
 if TYPE_CHECKING:
     from siamtune.data.prepare import Faces
+    from siamtune.search.history import History
+    from siamtune.verification.pairs import VerificationPairs
 
 
 def export(
@@ -48,20 +50,29 @@ def export(
     siamtune export latest --to my-model --far 1e-2
     """
     from siamtune.search.history import read_history
+    from siamtune.search.replicas import replicated_best
     from siamtune.shipping.export import Wish, export_model
     from siamtune.shipping.find import trial_checkpoint
 
     history = read_history(run, output)
     number, checkpoint = trial_checkpoint(history, trial)
+    best = replicated_best(history) if trial is None else None
     faces, why = _faces(history.facts, checkpoint)
+    asked = _test_pairs(history.facts, checkpoint, faces, why) if test else None
     document = export_model(
         checkpoint,
         to,
-        {"run": history.run.name, "trial": number},
+        {
+            "run": history.run.name,
+            "trial": number,
+            **({"replica": best.replica} if best and best.replica is not None else {}),
+        },
         faces=faces,
         why_no_faces=why,
-        wish=Wish(far, test, onnx),
+        wish=Wish(far, asked, onnx),
     )
+    if test:
+        _note_test(history, number, checkpoint, document, best=trial is None)
     for line in document["missing"]:
         print(f"missing: {line}", file=sys.stderr)
     if as_json:
@@ -87,6 +98,35 @@ def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", 
             return prepare_faces(spec, config.data, progress), None
     except DataError as error:
         return None, str(error)
+
+
+def _test_pairs(
+    facts: Mapping[str, Any], checkpoint: Path, faces: "Faces | None", why: str | None
+) -> "VerificationPairs":
+    """The test pairs of the run's protocol; a model that has seen their people is refused."""
+    from siamtune.launch.job import data_spec_of
+    from siamtune.launch.opening import unseen_pairs
+    from siamtune.shipping.verifier import load
+
+    spec = data_spec_of(facts)
+    if faces is None or spec is None:
+        raise DataError(f"--test needs the data of the run, but {why}")
+    return unseen_pairs(spec, faces, load(checkpoint, device="cpu"))
+
+
+def _note_test(
+    history: "History", number: int, checkpoint: Path, document: Mapping[str, Any], *, best: bool
+) -> None:
+    """Write down in the run that its test people were opened, and say how often they were."""
+    from siamtune.cli.search import tell
+    from siamtune.launch.mirror import mirrored
+    from siamtune.launch.opening import note
+    from siamtune.shipping.verifier import load
+
+    verifier = load(checkpoint, device="cpu")
+    with mirrored(history.run, tell):
+        threshold = document["threshold"]["score"]
+        tell(note(history, verifier, number, threshold, document["test"], best=best))
 
 
 def _print(document: Mapping[str, Any], folder: Path) -> None:

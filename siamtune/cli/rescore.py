@@ -96,11 +96,15 @@ def _checkpoints(history: "History", count: int) -> list[tuple[int, Path]]:
     Raises:
         InvalidInput: no model is kept.
     """
-    found = []
+    from siamtune.search.replicas import replicated_best
+
+    shipped = history.run.folder / "best" / "model.safetensors"
+    best = replicated_best(history)
+    found = [(best.trial, shipped)] if best and best.replica is not None else []
     for record in history.ranked:
         kept = history.run.folder / "trials" / f"{record.number:04d}" / "best.safetensors"
-        if not kept.is_file() and record is history.winner:
-            kept = history.run.folder / "best" / "model.safetensors"
+        if not kept.is_file() and record is history.winner and not found:
+            kept = shipped
         if kept.is_file():
             found.append((record.number, kept))
     if not found:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from siamtune.data.split import Split
     from siamtune.launch.job import DataSpec
     from siamtune.launch.search import SearchOptions, SearchResult
+    from siamtune.search.replicas import Wish
     from siamtune.search.runs import Run
     from siamtune.search.space import Space
     from siamtune.search.study import Past
@@ -62,6 +63,27 @@ DiskLimit = Annotated[
         metavar="SIZE",
     ),
 ]
+Replicate = Annotated[
+    str | None,
+    typer.Option(
+        help="At the end train so many of the best configurations again, with so many fresh seeds "
+        "each, e.g. 5x3: which are tied, and how much was luck. Not within --time-budget.",
+        metavar="NxSEEDS",
+    ),
+]
+Test = Annotated[
+    bool,
+    typer.Option(
+        "--test",
+        help="When all is decided, open the test people once for the best model, and write it down "
+        "in test.jsonl.",
+    ),
+]
+# Of the people whom a protocol names for training; as many as identity-holdout lets validate: by
+# them trials are chosen, not epochs alone.
+VALIDATION_SHARE = 0.1
+SHARED_OUT = ("identity-holdout", "all-pairs")  # that name nobody
+SEARCHED = (*SHARED_OUT, "lfw-view1", "olivetti-8fold")
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join. Default: $RAY_ADDRESS, else this machine.")
 ]
@@ -82,6 +104,14 @@ class Asked:
         """What was asked for before where nothing is said now."""
         said = {name: value for name, value in vars(self).items() if value is not None}
         return replace(before, **said)
+
+
+@dataclass(frozen=True)
+class AtTheEnd:
+    """What is done when a search has run its trials or its time."""
+
+    replicate: "Wish | None" = None
+    test: bool = False
 
 
 def search(
@@ -109,6 +139,15 @@ def search(
             autocompletion=complete.runs,
         ),
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Whose people train and validate, and who is kept for the test: identity-holdout, "
+            "all-pairs, lfw-view1 or olivetti-8fold (its first fold).",
+        ),
+    ] = "identity-holdout",
+    replicate: Replicate = None,
+    test: Test = False,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -120,13 +159,17 @@ def search(
         siamtune search --space mine.yaml --data path/to/people --time-budget 2h
         siamtune search --space full --set loss.name=supcon --epochs 10
         siamtune search --space full --warm-from latest
+        siamtune search --space full --replicate 5x3
+        siamtune search --space lfw --protocol lfw-view1 --replicate 5x3 --test
 
     Optuna proposes, Ray Tune runs trials side by side, weak ones are stopped early, and the best
     configuration and model lie in the run folder at the end.
     """
+    from siamtune.search.replicas import parse_wish
     from siamtune.search.runs import Run, find_run, forget, new_run, write_text
     from siamtune.search.space import load_space, to_yaml
 
+    wish = parse_wish(replicate) if replicate else None
     overrides = options.parse_overrides(set_, epochs)
     budget_s = options.parse_duration(time_budget) if time_budget else None
     asked = Asked(
@@ -134,7 +177,10 @@ def search(
         options.parse_size(disk_limit) if disk_limit else None,
     )  # fmt: skip
     loaded = load_space(space, overrides=overrides, trials=trials, seed=seed)
-    spec = data_spec(data, data_home, landmarks, split_seed)
+    spec = replace(
+        data_spec(data, data_home, landmarks, split_seed, _searched(protocol)),
+        validation_share=None if protocol in SHARED_OUT else VALIDATION_SHARE,
+    )
     tell_data(spec.source)
     tell(f"space: {loaded.path}")
     facts = _prepare(loaded, spec)
@@ -159,6 +205,8 @@ def search(
                 **facts,
                 "data_spec": vars(spec),
                 "asked": vars(asked),
+                **({"replicate": str(wish)} if wish else {}),
+                **({"test": True} if test else {}),
                 **({"warm_from": known[0].warm_from, "warm_trials": len(known)} if known else {}),
                 "command": sys.argv[1:],
             },
@@ -169,7 +217,8 @@ def search(
     try:
         _search(
             run, loaded, spec, facts,
-            _options(loaded.study.trials, budget_s, asked, address, verbose), as_json,
+            _options(loaded.study.trials, budget_s, asked, address, verbose),
+            AtTheEnd(wish, test), as_json,
         )  # fmt: skip
     except SiamtuneError:
         if not run.trials_path.exists():  # refused before the first trial: nothing to go on with
@@ -197,6 +246,8 @@ def resume(
     watchdog: Watchdog = None,
     disk_limit: DiskLimit = None,
     address: Address = None,
+    replicate: Replicate = None,
+    test: Test = False,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
     verbose: options.Verbose = False,
@@ -204,22 +255,30 @@ def resume(
     """Go on with a search: siamtune resume latest --trials +50
 
         siamtune resume latest --space wider.yaml
+        siamtune resume latest --replicate 5x3 --test
 
     Finished trials stay, interrupted ones continue from their last epoch. With another space,
-    past trials that lie in it count there as if it had proposed them. Options that are not given
-    stay as they were.
+    past trials that lie in it count there as if it had proposed them. A search that has run all its
+    trials is only replicated. Options that are not given stay as they were.
     """
     from siamtune.launch.job import DataSpec
     from siamtune.search.carry import carry, finish_carry, plan_carry
     from siamtune.search.lock import driving
+    from siamtune.search.openings import read_openings
+    from siamtune.search.replicas import parse_wish
     from siamtune.search.runs import find_run, write_text
     from siamtune.search.space import load_space
 
+    wish = parse_wish(replicate) if replicate else None
     found = find_run(run, output)
     _check_search(found)
     with driving(found):  # a run that is driven is refused now, not after its data are prepared
         finish_carry(found)
     facts = found.facts()
+    if wish is None and "replicate" in facts:
+        wish = parse_wish(str(facts["replicate"]))
+    # What was asked for once is done once; who wants to look again says so.
+    test = test or (facts.get("test") is True and not read_openings(found))
     before = loaded = load_space(str(found.space_path))
     if space is not None:
         loaded = load_space(space)
@@ -252,10 +311,11 @@ def resume(
         if space is not None:
             carry(found, before, loaded)
         facts = {**facts, "trials": wanted, "asked": vars(asked)}
+        facts |= ({"replicate": str(wish)} if wish else {}) | ({"test": True} if test else {})
         write_text(found.facts_path, json.dumps(facts, indent=2) + "\n")
     _search(
         found, loaded, spec, prepared,
-        _options(wanted, budget_s, asked, address, verbose), as_json,
+        _options(wanted, budget_s, asked, address, verbose), AtTheEnd(wish, test), as_json,
     )  # fmt: skip
 
 
@@ -341,26 +401,73 @@ def _search(
     data: "DataSpec",
     facts: dict[str, Any],
     search_options: "SearchOptions",
+    at_the_end: AtTheEnd,
     as_json: bool,
 ) -> None:
-    """Run the search under a live view and print what it gave."""
+    """Run the search under a live view, do what is wanted at its end, and print what it gave."""
     from siamtune.launch.mirror import mirrored
     from siamtune.launch.search import run_search
     from siamtune.report.live import LiveView
-    from siamtune.search.stops import VERB
+    from siamtune.search.stops import BUDGET, VERB
 
     with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
         result = run_search(run, space, data, facts, search_options, view)
-    _print_result(result, space, as_json)
-    if result.ended_early != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
+    ended = result.ended_early
+    wish = at_the_end.replicate
+    try:
+        if wish and result.winner and ended in (None, BUDGET):
+            ended = _replicate(result, space, data, wish, search_options) or ended
+        if at_the_end.test and result.winner and ended in (None, BUDGET):
+            _open_test(result, space)
+    finally:  # what the search has found is told whatever becomes of that
+        _print_result(result, space, as_json)
+    if ended != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
         with mirrored(run, tell):
             show_finalists(run)
-    if result.ended_early:
-        tell(f"ended by {result.ended_early}; go on with: siamtune resume {run.place}")
-    if result.ended_early in ("Ctrl-C", VERB):
+    if ended:
+        tell(f"ended by {ended}; go on with: siamtune resume {run.place}")
+    if ended in ("Ctrl-C", VERB):
         raise typer.Exit(130)
     if result.winner is None:
         raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")
+
+
+def _replicate(
+    result: "SearchResult",
+    space: "Space",
+    data: "DataSpec",
+    wish: "Wish",
+    search_options: "SearchOptions",
+) -> str | None:
+    """Train the best again with fresh seeds; why that ended early, if it did."""
+    from siamtune.launch.replicate import plan_replication, replicate
+    from siamtune.report.live import LiveView
+    from siamtune.report.progress import progress_bar
+    from siamtune.search.history import History
+    from siamtune.search.replicas import replicas_run
+
+    run = result.run
+    history = History(run, run.facts(), space, result.records)
+    plan = plan_replication(history, wish)
+    tell(str(plan))
+    on = str(history.facts["data"])
+    with (
+        LiveView(replicas_run(run), space, data=on, trials=plan.trainings, noun="replica") as view,
+        progress_bar() as progress,
+    ):
+        return replicate(history, plan, data, search_options, view, progress)
+
+
+def _open_test(result: "SearchResult", space: "Space") -> None:
+    """Open the test people for the best model and say what became of it."""
+    from siamtune.launch.mirror import mirrored
+    from siamtune.launch.opening import open_test
+    from siamtune.report.progress import progress_bar
+    from siamtune.search.history import History
+
+    history = History(result.run, result.run.facts(), space, result.records)
+    with mirrored(result.run, tell), progress_bar() as progress:
+        tell(open_test(history, progress))
 
 
 def show_finalists(run: "Run") -> None:
@@ -414,6 +521,10 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
             f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "
             f"{len(faces.identities)} pictures; there the center box stands in"
         )
+    if spec.protocol != "identity-holdout":
+        people = {part: len(getattr(faces.split, part)) for part in ("train", "validation", "test")}
+        shares = ", ".join(f"{count:,} {part}" for part, count in people.items())
+        tell(f"protocol: {spec.protocol}, people: {shares}")
     tell(f"validation: {validation_resolution(faces)}")
     return {
         "data": faces.source,
@@ -427,18 +538,45 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
 
 
 def data_spec(
-    data: str | None, data_home: Path | None, landmarks: Path | None, split_seed: int
+    data: str | None,
+    data_home: Path | None,
+    landmarks: Path | None,
+    split_seed: int,
+    protocol: str = "identity-holdout",
 ) -> "DataSpec":
-    """The pictures that the command line chose, by paths that hold in any process."""
+    """The pictures that the command line chose, by paths that hold in any process; without a word
+    those that the protocol is made for.
+    """
     from siamtune.launch.job import DataSpec
 
-    source = options.chosen_data(data)
+    made_for = next((source for source in ("lfw", "olivetti") if protocol.startswith(source)), None)
+    source = options.chosen_data(data or made_for)
     return DataSpec(
         source if source in ("demo", "lfw", "olivetti") else os.path.abspath(source),
         str(data_home.absolute()) if data_home else None,
         str(landmarks.absolute()) if landmarks else None,
         split_seed,
+        protocol,
     )
+
+
+def _searched(protocol: str) -> str:
+    """The protocol, if it leaves people to choose a configuration by.
+
+    Raises:
+        UsageError: it does not, or there is none of that name.
+    """
+    from siamtune.errors import UsageError
+
+    if protocol == "lfw-view2":
+        raise UsageError(
+            "--protocol lfw-view2 is for reporting: all its people are tested in turn, nobody is "
+            "left to choose by; search with --protocol lfw-view1, then: siamtune evaluate --config "
+            "best.yaml --protocol lfw-view2"
+        )
+    if protocol not in SEARCHED:
+        raise UsageError(f"--protocol must be one of {', '.join(SEARCHED)}, but got {protocol!r}")
+    return protocol
 
 
 def tell_data(source: str) -> None:

@@ -23,10 +23,14 @@ from siamtune.config import TrialConfig, trial_config
 from siamtune.data.prepare import Faces
 from siamtune.errors import InvalidInput, NoTrialSucceeded
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
+from siamtune.launch.slots import Machines, open_slots, stream
 from siamtune.launch.worker import data_folds, prepare_faces, run_trial
 from siamtune.models import build_model
-from siamtune.search.records import Recorder
+from siamtune.report.live import LiveView
+from siamtune.search.records import Recorder, TrialRecord
 from siamtune.search.runs import Run, write_text
+from siamtune.search.settings import Objective, StudySettings
+from siamtune.search.space import Space
 from siamtune.training.checkpoint import read_checkpoint, ship_model
 from siamtune.training.evaluation import embed
 from siamtune.verification.answers import Answers, Summary, ensemble, fold_metrics, summarize
@@ -75,14 +79,19 @@ def evaluate(
     questions: Questions,
     *,
     threads: int | None = None,
+    machines: Machines | None = None,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Method]:
     """Train every fold of `data.protocol` that is not trained yet, and answer its pairs.
 
+    Several folds train side by side on `machines`; without them, or a single one, in this process.
+
     Raises:
         NoTrialSucceeded: a training failed or collapsed.
         DataError: the data do not suit the protocol.
+        ClusterError: the cluster cannot hold one training.
+        KeyboardInterrupt: Ctrl-C ended the trainings in order; the same again goes on.
     """
     chosen = trial_config(dict(config))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,8 +99,19 @@ def evaluate(
     torch.set_num_threads(threads)
     folds = data_folds(data, progress)
     known = read_folds(run)
+    asked = {
+        fold.number: [
+            name for name in _methods(questions) if _key(fold, name, questions) not in known
+        ]
+        for fold in folds
+    }
+    untrained = [
+        fold for fold in folds if asked[fold.number] and not (_folder(run, fold) / MODEL).exists()
+    ]
+    if machines is not None and len(untrained) > 1:
+        _train_side_by_side(run, config, data, untrained, machines)
     for fold in folds:
-        missing = [name for name in _methods(questions) if _key(fold, name, questions) not in known]
+        missing = asked[fold.number]
         if not missing:
             continue
         spec = replace(data, fold=fold.number)
@@ -130,6 +150,7 @@ def evaluate_ensemble(
     questions: Mapping[str, Questions],
     *,
     threads: int | None = None,
+    machines: Machines | None = None,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Method]:
@@ -142,9 +163,7 @@ def evaluate_ensemble(
         questions: by the same names; as many scorers for each, the first of all makes an ensemble,
             then the second, and so on.
 
-    Raises:
-        NoTrialSucceeded: a training failed or collapsed.
-        DataError: the data do not suit the protocol.
+    Raises: as `evaluate`.
     """
     methods: dict[str, list[Method]] = {}
     for name, config in members.items():
@@ -153,7 +172,7 @@ def evaluate_ensemble(
         folder.mkdir(parents=True, exist_ok=True)
         methods[name] = evaluate(
             Run(folder), config, data, questions[name],
-            threads=threads, tell=tell, progress=progress,
+            threads=threads, machines=machines, tell=tell, progress=progress,
         )  # fmt: skip
     found = [
         replace(method, name=f"{name}, {method.name}")
@@ -232,19 +251,9 @@ def _train(
     tell: Callable[[str], None],
 ) -> None:
     """Train one fold, or go on with it, and leave the model of its best epoch."""
-    job = TrialJob(
-        number=fold.number,
-        config=config,
-        hparams={},
-        run_folder=str(run.folder.resolve()),
-        data=data,
-        metric="val/auc",
-        mode="max",
-        threads=threads,
-    )
+    job = _job(run, config, data, fold, threads)
     recorder = Recorder(run.trials_path)
-    split = {"protocol": fold.split.protocol, "split": fold.split.digest}
-    recorder.started(fold.number, {}, {"data": data.source, **split})
+    recorder.started(fold.number, {}, _facts(data, fold))
     state: str = "failed"
     reason: str | None = "it ended without a word"
     try:
@@ -263,6 +272,84 @@ def _train(
         recorder.close()
     if state != "complete":
         raise NoTrialSucceeded(f"the training of fold {fold.number} {state}: {reason}")
+    _keep_model(run, fold)
+
+
+def _train_side_by_side(
+    run: Run,
+    config: Mapping[str, Any],
+    data: DataSpec,
+    folds: Sequence[Fold],
+    machines: Machines,
+) -> None:
+    """Train folds on the cluster's slots, or go on with them; each is kept as soon as it is done.
+
+    Raises: as `evaluate`.
+    """
+    by_number = {fold.number: fold for fold in folds}
+    alone = Space(Objective(), StudySettings(trials=len(folds)), dict(config), (), ())
+    on = f"{data.source}, {data.protocol}"
+    with LiveView(run, alone, data=on, trials=len(folds), noun="fold") as view:
+        slots = open_slots(machines, data, run, len(folds), view.log)
+        from siamtune.launch.proposers import ListProposer
+        from siamtune.launch.searcher import Driver
+        from siamtune.search.study import Proposal
+
+        recorder = Recorder(run.trials_path)
+
+        def plain_job(proposal: Proposal, recorded_epochs: int) -> dict[str, Any]:
+            fold = by_number[proposal.number]
+            job = _job(run, config, replace(data, fold=fold.number), fold, slots.threads)
+            return slots.plain(replace(job, recorded_epochs=recorded_epochs))
+
+        def listen(record: TrialRecord) -> None:
+            view.update(recorder.records, record)
+            if record.state == "complete":
+                _keep_model(run, by_number[record.number])
+            elif record.ended_for_good:
+                driver.drain(f"the training of fold {record.number}")
+
+        driver = Driver(
+            proposer=ListProposer(
+                [
+                    Proposal(number, {}, config, _facts(data, by_number[number]))
+                    for number in by_number
+                ]
+            ),
+            recorder=recorder,
+            plain_job=plain_job,
+            listen=listen,
+            log=view.log,
+            go_on="give the same command again with --name " + run.name,
+        )
+        stream(driver, slots, run, view.tick)
+    for number in by_number:
+        record = recorder.records.get(number)
+        if record is not None and record.ended_for_good and record.state != "complete":
+            raise NoTrialSucceeded(f"the training of fold {number} {record.state}: {record.reason}")
+    if driver.draining:
+        raise KeyboardInterrupt(driver.draining)
+
+
+def _job(run: Run, config: Mapping[str, Any], data: DataSpec, fold: Fold, threads: int) -> TrialJob:
+    return TrialJob(
+        number=fold.number,
+        config=config,
+        hparams={},
+        run_folder=str(run.folder.resolve()),
+        data=data,
+        metric="val/auc",
+        mode="max",
+        threads=threads,
+    )
+
+
+def _facts(data: DataSpec, fold: Fold) -> dict[str, Any]:
+    return {"data": data.source, "protocol": fold.split.protocol, "split": fold.split.digest}
+
+
+def _keep_model(run: Run, fold: Fold) -> None:
+    """Keep the model of a fold's best epoch and remove the checkpoints of its training."""
     folder = trial_folder(run.folder, fold.number)
     ship_model(folder / BEST, _folder(run, fold) / MODEL)
     for name in (LAST, BEST):

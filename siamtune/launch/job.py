@@ -19,6 +19,8 @@ class DataSpec:
     split_seed: int = 0
     protocol: str = "identity-holdout"
     fold: int = 1
+    # Of the people whom a protocol names for training, who validate; None: its own share.
+    validation_share: float | None = None
 
 
 def data_spec_of(facts: Mapping[str, Any]) -> DataSpec | None:

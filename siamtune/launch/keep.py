@@ -89,12 +89,8 @@ class CheckpointKeeper:
         return ranked(records, objective.metric, objective.mode)[:KEEP_BEST]
 
     def _remove(self, number: int, name: str) -> None:
-        folder = trial_folder(self._run.folder, number)
-        (folder / name).unlink(missing_ok=True)
-        if self._mirror is not None:
-            self._mirror.remove(f"{folder.relative_to(self._run.folder).as_posix()}/{name}")
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        folder = self._run.folder
+        remove_file(folder, trial_folder(folder, number) / name, self._mirror)
 
     def _ship(self, winner: TrialRecord) -> None:
         text = winner_yaml(self._run, self._space, winner)
@@ -104,6 +100,15 @@ class CheckpointKeeper:
             self._mirror.fetch(checkpoint.relative_to(self._run.folder).as_posix())
         if checkpoint.exists():
             ship_model(checkpoint, self._run.folder / "best" / "model.safetensors")
+
+
+def remove_file(run_folder: Path, path: Path, mirror: Mirror | None) -> None:
+    """Remove a file of a trial, in the store of its run as well, and its folder if it is empty."""
+    path.unlink(missing_ok=True)
+    if mirror is not None:
+        mirror.remove(path.relative_to(run_folder).as_posix())
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
 
 def folder_size(folder: Path) -> tuple[int, int]:

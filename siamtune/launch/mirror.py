@@ -45,7 +45,7 @@ HEARTBEAT_S, DEAD_AFTER_S = 30.0, 120.0
 LISTEN_EVERY_S = 5.0  # for requests of `siamtune stop` on other hosts
 RETRIES_S = (0.5, 2.0, 5.0, 15.0, 30.0)  # a store may be out of reach for a minute
 # Lines are only added to them, so that what ends in a line break is whole.
-JOURNALS = ("trials.jsonl", "study.log")
+JOURNALS = ("trials.jsonl", "study.log", "test.jsonl")
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from siamtune.launch.job import trial_folder
 from siamtune.launch.proposers import Proposer
 from siamtune.launch.watch import hang_told, patience_s
 from siamtune.search.records import Recorder, State, TrialRecord
-from siamtune.search.stops import BY_HAND
+from siamtune.search.stops import BUDGET, BY_HAND
 from siamtune.search.study import Proposal, Rejected
 
 # When so many trials have failed and none succeeded, or so many in a row for one reason, the fault
@@ -144,7 +144,7 @@ class Driver:
 
     def is_ending(self) -> bool:
         if self.deadline is not None and time.monotonic() > self.deadline:
-            self.draining = self.draining or "the end of the time budget"
+            self.draining = self.draining or BUDGET
         return bool(self.draining or self.hopeless or self.error)
 
     def interrupt_running(self) -> None:

@@ -91,6 +91,7 @@ def data_folds(
         collection(source, decode(source, progress=progress)),
         seed=data.split_seed,
         data_home=Path(data.data_home) if data.data_home else None,
+        validation_share=data.validation_share,
     )
 
 

@@ -33,6 +33,7 @@ from siamtune.report.table import one_line
 from siamtune.shipping.inside import layers, saliency
 from siamtune.shipping.measure import ScoredPairs, score_pairs
 from siamtune.shipping.verifier import Verifier
+from siamtune.training.evaluation import validation_pairs
 
 MAP_PEOPLE, MAP_EACH = 40, 8
 MOSAIC_PEOPLE = 4
@@ -51,7 +52,7 @@ class Gallery:
     @cached_property
     def scored(self) -> ScoredPairs:
         """The verification pairs of the validation people with their scores."""
-        return score_pairs(self.verifier, self.faces, "validation")
+        return score_pairs(self.verifier, self.faces, validation_pairs(self.faces), "validation")
 
     @property
     def people(self) -> str:

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from siamtune.report.openings import opening_lines
+from siamtune.report.replication import replication_lines, replication_table
 from siamtune.report.table import (
     STATES,
     count_states,
@@ -30,7 +32,10 @@ from siamtune.report.table import (
     total_epochs,
     trial_table,
 )
+from siamtune.search.history import History
+from siamtune.search.openings import read_openings
 from siamtune.search.records import TrialRecord, best_epoch, ranked
+from siamtune.search.replicas import read_replication, replicated_best
 from siamtune.search.runs import Run
 from siamtune.search.space import Space
 
@@ -45,10 +50,20 @@ FAULTS = ("collapsed", "invalid", "out_of_memory", "failed", "lost")
 
 
 class LiveView:
-    """Shows a search on stderr from `with` to its end; every call costs the same at any size."""
+    """Shows a search on stderr from `with` to its end; every call costs the same at any size.
+
+    `noun` is what its trials are called.
+    """
 
     def __init__(
-        self, run: Run, space: Space, *, data: str, trials: int, console: Console | None = None
+        self,
+        run: Run,
+        space: Space,
+        *,
+        data: str,
+        trials: int,
+        noun: str = "trial",
+        console: Console | None = None,
     ) -> None:
         if console is None:
             # FORCE_COLOR asks for colours in a pipe, never for redrawing.
@@ -59,6 +74,7 @@ class LiveView:
         self._space = space
         self._data = data
         self._trials = trials
+        self._noun, self._nouns = noun, f"{noun}s"
         self._began = time.monotonic()
         self._states: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
@@ -83,7 +99,7 @@ class LiveView:
         if self._live:
             self._live.start()
         else:
-            self._print(f"{self._run.name}: {self._trials} trials on {self._data}")
+            self._print(f"{self._run.name}: {self._trials} {self._nouns} on {self._data}")
         return self
 
     def __exit__(
@@ -94,7 +110,7 @@ class LiveView:
     ) -> None:
         if self._live:
             self._live.stop()
-        ended = Text(f"{sum(self._counts.values())} trials in {duration(self._elapsed())}")
+        ended = Text(f"{sum(self._counts.values())} {self._nouns} in {duration(self._elapsed())}")
         if self._counts:
             ended.append(": ").append_text(states_text(self._counts))
         self._console.print(ended)
@@ -158,9 +174,9 @@ class LiveView:
         self._console.print(Text(one_line(line)), soft_wrap=True)
 
     def _start_line(self, record: TrialRecord) -> str:
-        line = f"trial {record.number} started"
+        line = f"{self._noun} {record.number} started"
         if record.epochs:
-            line = f"trial {record.number} goes on after epoch {record.epoch}"
+            line = f"{self._noun} {record.number} goes on after epoch {record.epoch}"
         dials = [
             f"{dial_name(name)}={shown(record.config[name])}"
             for name in dial_columns(self._space.dimensions)
@@ -169,12 +185,12 @@ class LiveView:
         return f"{line}: {' '.join(dials)}" if dials else line
 
     def _end_line(self, record: TrialRecord, leads: bool) -> str:
-        line = f"trial {record.number} {record.state.replace('_', ' ')}"
+        line = f"{self._noun} {record.number} {record.state.replace('_', ' ')}"
         if record.epochs:
             line += f" at epoch {record.epoch} of {total_epochs(self._space)}"
         if numbers := self._numbers(record):
             line += f": {numbers}"
-        if leads:
+        if leads and self._noun == "trial":
             line += ", the best so far"
         return f"{line} ({record.reason})" if record.reason else line
 
@@ -207,15 +223,17 @@ class LiveView:
                 complete_style="cyan",
                 finished_style="green",
             ),
-            f"{ended} of {self._trials} trials",
+            f"{ended} of {self._trials} {self._nouns}",
         )
         parts: list[Text | Table] = [title, bar, states_text(self._counts, " · ")]
         if self._fault is not None:
             what = self._fault.state.replace("_", " ")
-            fault = f"trial {self._fault.number} {what}: {one_line(self._fault.reason or '')}"
+            fault = (
+                f"{self._noun} {self._fault.number} {what}: {one_line(self._fault.reason or '')}"
+            )
             parts.append(Text(fault, "red", no_wrap=True, overflow="ellipsis"))
         if not self._running and not self._best:
-            return [*parts, Text("no trial runs yet: Ray is starting", "dim")]
+            return [*parts, Text(f"no {self._noun} runs yet: Ray is starting", "dim")]
         room = max(2, height - HEADER_ROWS)
         best = self._best[: max(1, room // 2)]
         running = list(self._running.values())
@@ -251,7 +269,15 @@ def print_final_table(
         console.print(trial_table([best], space, console.width, best=number, star=star(console)))
         console.print()
     console.print(states_text(count_states(records.values())))
+    replication = read_replication(run)
+    if replication:
+        console.print()
+        console.print(replication_table(replication, star(console)))
+        for line in replication_lines(replication):
+            console.print(Text(one_line(line)), soft_wrap=True)
+        console.print()
     lines = [f"measured on {measured_on(facts)}"]
+    lines += opening_lines(read_openings(run))
     if numbers := front_numbers(records.values(), objective):
         lines.insert(
             0,
@@ -259,7 +285,9 @@ def print_final_table(
             f"trials {', '.join(map(str, numbers))}",
         )
     if (run.folder / "best.yaml").exists():
-        lines.append(f"best configuration: {run.folder / 'best.yaml'}")
+        shipped = replicated_best(History(run, facts, space, records))
+        of = f" (trial {shipped.trial}, the best with fresh seeds)" if shipped else ""
+        lines.append(f"best configuration{of}: {run.folder / 'best.yaml'}")
     if (run.folder / "best" / "model.safetensors").exists():
         lines.append(f"best model: {run.folder / 'best' / 'model.safetensors'}")
     lines.append(f"curves: siamtune board {run.place}")

@@ -25,6 +25,7 @@ from siamtune.report.html import (
     value_text,
     where,
 )
+from siamtune.report.openings import opening_lines
 from siamtune.report.page_dials import (
     advice_section,
     fields_section,
@@ -33,12 +34,14 @@ from siamtune.report.page_dials import (
     slices_section,
 )
 from siamtune.report.page_pairs import comparison_section, wrong_pairs_section
+from siamtune.report.page_replicas import replication_section
 from siamtune.report.page_trials import (
     all_trials_section,
     curves_section,
     failures_section,
     leaderboard_section,
 )
+from siamtune.report.replication import replication_lines
 from siamtune.report.table import (
     count_states,
     duration,
@@ -50,6 +53,8 @@ from siamtune.report.table import (
 )
 from siamtune.search.dimensions import described
 from siamtune.search.history import History
+from siamtune.search.openings import read_openings
+from siamtune.search.replicas import read_replication
 
 
 def report_page(
@@ -63,6 +68,7 @@ def report_page(
     sections = [
         ("next", "What to do next", advice_section(history)),
         ("leaderboard", "Leaderboard", leaderboard_section(history, evidence)),
+        ("replicas", "Replicated", replication_section(read_replication(history.run))),
         ("comparison", "Beside the baselines", comparison_section(history, evidence)),
         ("curves", "Learning curves", curves_section(history)),
         ("importance", "Which dials matter", importance_section(history, found)),
@@ -135,6 +141,10 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
         shares = ", ".join(f"{as_text(count)} {as_text(part)}" for part, count in people.items())
         about.append(("people", shares + (f"; {as_text(pictures)} pictures" if pictures else "")))
     scheduler = space.study.scheduler
+    if replicated := read_replication(history.run):
+        about.append(("with fresh seeds", as_text("; ".join(replication_lines(replicated)))))
+    openings = read_openings(history.run)
+    about += [("test people", as_text(line)) for line in opening_lines(openings)]
     if leading := front_numbers(records.values(), space.objective):
         about.append(("front", "not beaten in both: trials " + ", ".join(map(str, leading))))
     command = " ".join(map(str, facts.get("command", [])))
@@ -154,13 +164,14 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
             f"<code>siamtune {as_text(command)}</code>",
         ),
     ]
+    told = "below," if openings else "whom the search never opened,"
     caution = (
         ""
         if winner is None
         else (
             "<p class='why'>Every number is of validation people, whom no training saw. The best "
             "of many trials was chosen by these numbers and is a little too good; the test people, "
-            "whom the search never opened, tell by how much.</p>"
+            f"{told} tell by how much.</p>"
         )
     )
     return (

@@ -230,6 +230,9 @@ def result_document(
     run: "Run", records: Mapping[int, TrialRecord], space: "Space"
 ) -> dict[str, Any]:
     """A whole search as one JSON document: the winner's complete dials, and every trial's own."""
+    from siamtune.search.openings import openings_document
+    from siamtune.search.replicas import read_replication
+
     objective, facts = space.objective, run.facts()
     order = ranked(records.values(), objective.metric, objective.mode)
     placed = {record.number for record in order}
@@ -247,6 +250,8 @@ def result_document(
         **({"front": numbers} if (numbers := front_numbers(records.values(), objective)) else {}),
         "states": count_states(records.values()),
         "winner": winner,
+        **({"replication": found.document()} if (found := read_replication(run)) else {}),
+        **({"test": opened} if (opened := openings_document(run)) else {}),
         "trials": [
             trial_document(record, objective)
             for record in [*order, *(r for r in records.values() if r.number not in placed)]

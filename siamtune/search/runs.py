@@ -15,6 +15,9 @@ trials/0007/        checkpoints while it runs, its best while it is among the be
                     stacks of processes that hung
 pairs-5b1e90c3a2f4.npz  the validation pairs that the scores are of, by the split's digest
 best.yaml, best/    the winner: configuration, model.safetensors
+replicas/           its best configurations trained again with fresh seeds: trials.jsonl, trials/;
+replication.json    what they came to
+test.jsonl          when the test people were opened, by what, for which model, and what they said
 """
 
 import json

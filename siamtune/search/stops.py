@@ -20,6 +20,7 @@ SEARCH = "search"
 # Why a trial, or the search, has ended then.
 BY_HAND = "by hand"
 VERB = "siamtune stop"
+BUDGET = "the end of the time budget"
 
 
 def request_name(trial: int | None) -> str:

@@ -45,12 +45,15 @@ def model_card(document: Mapping[str, Any], name: str) -> str:
 
 
 def _summary(document: Mapping[str, Any]) -> str:
+    again = ""
+    if "replica" in document:
+        again = f", trained again with another seed (replica {document['replica']})"
     return (
         "A siamese network that says whether two pictures show the same person: "
         f"{document['architecture']} with {document['parameters']:,} parameters, "
         f"{document['embedding_size']} numbers in an embedding, {document['distance']} distance, "
         f"trained with the {document['loss']} loss. "
-        f"It is trial {document['trial']} of the run `{document['run']}` after epoch "
+        f"It is trial {document['trial']} of the run `{document['run']}`{again} after epoch "
         f"{document['epoch']}, made with siamtune {document['siamtune']}; `config.yaml` trains it "
         "again."
     )

@@ -27,6 +27,8 @@ from siamtune.shipping.card import model_card
 from siamtune.shipping.measure import measured, score_pairs
 from siamtune.shipping.verifier import MODEL, Verifier, restore
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
+from siamtune.training.evaluation import validation_pairs
+from siamtune.verification.pairs import VerificationPairs
 from siamtune.verification.thresholds import threshold_at_far
 
 SCHEMA = "siamtune.model/1"
@@ -39,12 +41,12 @@ class Wish:
 
     Attributes:
         far: set the threshold for this false accept rate on the validation pairs.
-        test: measure on the test people, too.
+        test: pairs of test people to measure on, too.
         onnx: write `model.onnx`.
     """
 
     far: float | None = None
-    test: bool = False
+    test: VerificationPairs | None = None
     onnx: bool = False
 
 
@@ -86,7 +88,7 @@ def export_model(
             f"{facts['split']['digest']}"
         )
         faces = None
-    if faces is None and (wish.far is not None or wish.test):
+    if faces is None and (wish.far is not None or wish.test is not None):
         option = "--test" if wish.far is None else "--far"
         raise DataError(f"{option} needs the data of the run, but {why_no_faces}")
 
@@ -164,7 +166,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
 
 def _measure(document: dict[str, Any], verifier: Verifier, faces: Faces, wish: Wish) -> None:
     """Set the threshold that was wished for and replace recorded numbers by measured ones."""
-    pairs = score_pairs(verifier, faces, "validation")
+    pairs = score_pairs(verifier, faces, validation_pairs(faces), "validation")
     threshold = verifier.threshold
     if wish.far is not None:
         threshold = threshold_at_far(pairs.scores, pairs.same, wish.far)
@@ -174,8 +176,8 @@ def _measure(document: dict[str, Any], verifier: Verifier, faces: Faces, wish: W
             "from": f"a false accept rate of at most {wish.far:g} on pairs of validation people",
         }
     document["validation"] = measured(pairs, threshold)
-    if wish.test:
-        document["test"] = measured(score_pairs(verifier, faces, "test"), threshold)
+    if wish.test is not None:
+        document["test"] = measured(score_pairs(verifier, faces, wish.test, "test"), threshold)
     if document["validation"]["auc"]["low"] is None:
         document["missing"].append(
             "intervals: fewer than two validation people have two pictures or more"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from siamtune.errors import CheckpointError, InvalidInput
 from siamtune.search.history import History
+from siamtune.search.replicas import replicated_best
 from siamtune.search.runs import find_run
 from siamtune.shipping.verifier import MODEL, built_in_model, model_path, shipped_model
 
@@ -36,17 +37,21 @@ def find_model(name: str | None, output: Path) -> Path:
 def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
     """A trial of a run, by default the best, and the file of its best epoch.
 
+    The best is that of the replication, if there was one, and then perhaps by a replica's model.
+
     Raises:
         InvalidInput: there is none; only those of the best trials are kept.
     """
-    winner = history.winner
-    chosen = winner if trial is None else history.trial(trial)
+    shipped = replicated_best(history)
+    best = history.trial(shipped.trial) if shipped else history.winner
+    chosen = best if trial is None else history.trial(trial)
     if chosen is None:
         raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
     number = chosen.number
     trials = history.run.folder / "trials"
     candidates = [trials / f"{number:04d}" / "best.safetensors"]
-    if chosen is winner:
+    of_a_replica = shipped is not None and shipped.replica is not None
+    if chosen is best and (trial is None or not of_a_replica):
         candidates.insert(0, history.run.folder / "best" / "model.safetensors")
     for path in candidates:
         if path.is_file():

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from siamtune.data.prepare import Faces
 from siamtune.errors import InvalidInput
 from siamtune.shipping.verifier import Verifier
-from siamtune.training.evaluation import validation_pairs
 from siamtune.verification.bootstrap import Interval, identity_intervals
 from siamtune.verification.metrics import verification_metrics
-from siamtune.verification.pairs import verification_pairs
+from siamtune.verification.pairs import VerificationPairs
 
 METRICS = ("auc", "f1", "accuracy", "eer", "tar", "far")
 
@@ -50,17 +49,10 @@ class ScoredPairs:
         return (self.scores >= threshold) == same
 
 
-def score_pairs(verifier: Verifier, faces: Faces, part: str) -> ScoredPairs:
-    """Score the pairs of "validation" or "test" people; those of validation are the search's own.
-
-    Raises:
-        DataError: these people give no pairs.
-    """
-    pairs = (
-        validation_pairs(faces)
-        if part == "validation"
-        else verification_pairs(faces.indices(part), faces.identities, seed=faces.split.seed)
-    )
+def score_pairs(
+    verifier: Verifier, faces: Faces, pairs: VerificationPairs, part: str
+) -> ScoredPairs:
+    """Score pairs of "validation" or "test" people."""
     pictures = np.unique(np.concatenate([pairs.left, pairs.right]))
     embeddings = verifier.embed_faces(faces.images[pictures])
     scores = verifier.scores(

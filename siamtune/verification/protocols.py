@@ -66,19 +66,27 @@ def collection(source: Source, pictures: Pictures) -> Collection:
 
 
 def protocol_folds(
-    protocol: str, people: Collection, *, seed: int, data_home: Path | None = None
+    protocol: str,
+    people: Collection,
+    *,
+    seed: int,
+    data_home: Path | None = None,
+    validation_share: float | None = None,
 ) -> tuple[Fold, ...]:
     """The folds of a protocol of `PROTOCOLS`; `seed` decides what the protocol leaves open.
 
     Args:
         data_home: where LFW lies with its lists; default scikit-learn's data home.
+        validation_share: of those whom the protocol only names for training, who validate; default
+            `VALIDATION_SHARE`.
 
     Raises:
         DataError: no such protocol, other people than it is made for, a missing picture or list.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"protocol must be one of {', '.join(PROTOCOLS)}, but got {protocol!r}")
-    folds = PROTOCOLS[protocol](people, seed, data_home)
+    share = VALIDATION_SHARE if validation_share is None else validation_share
+    folds = PROTOCOLS[protocol](people, seed, data_home, share)
     for fold in folds:
         taught = np.concatenate([fold.split.train, fold.split.validation])
         asked = np.unique(people.identities[np.concatenate([fold.pairs.left, fold.pairs.right])])
@@ -105,13 +113,17 @@ def refuse_seen_people(training_names: Iterable[str], test_names: Iterable[str])
         )
 
 
-def _identity_holdout(people: Collection, seed: int, data_home: Path | None) -> tuple[Fold, ...]:
+def _identity_holdout(
+    people: Collection, seed: int, data_home: Path | None, share: float
+) -> tuple[Fold, ...]:
     split = split_identities(people.identities, people.names, seed=seed)
     pairs = verification_pairs(_pictures(people, split.test), people.identities, seed=seed)
     return (Fold(1, split, pairs),)
 
 
-def _all_pairs(people: Collection, seed: int, data_home: Path | None) -> tuple[Fold, ...]:
+def _all_pairs(
+    people: Collection, seed: int, data_home: Path | None, share: float
+) -> tuple[Fold, ...]:
     split = split_identities(people.identities, people.names, seed=seed)
     pictures = _pictures(people, split.test)
     number = len(pictures) * (len(pictures) - 1) // 2
@@ -125,16 +137,20 @@ def _all_pairs(people: Collection, seed: int, data_home: Path | None) -> tuple[F
     return (Fold(1, split, all_pairs(pictures, people.identities)),)
 
 
-def _lfw_view1(people: Collection, seed: int, data_home: Path | None) -> tuple[Fold, ...]:
+def _lfw_view1(
+    people: Collection, seed: int, data_home: Path | None, share: float
+) -> tuple[Fold, ...]:
     _require(people, "lfw", "lfw-view1")
     lists = find_lists(data_home)
     (training,) = read_people(lists / "peopleDevTrain.txt")
     (tested,) = read_people(lists / "peopleDevTest.txt")
     (pairs,) = read_pairs(lists / "pairsDevTest.txt")
-    return (_lfw_fold("lfw-view1", 1, people, seed, training, tested, pairs),)
+    return (_lfw_fold("lfw-view1", 1, people, seed, share, training, tested, pairs),)
 
 
-def _lfw_view2(people: Collection, seed: int, data_home: Path | None) -> tuple[Fold, ...]:
+def _lfw_view2(
+    people: Collection, seed: int, data_home: Path | None, share: float
+) -> tuple[Fold, ...]:
     _require(people, "lfw", "lfw-view2")
     lists = find_lists(data_home)
     groups = read_people(lists / "people.txt")
@@ -147,18 +163,20 @@ def _lfw_view2(people: Collection, seed: int, data_home: Path | None) -> tuple[F
     folds = []
     for number, (tested, asked) in enumerate(zip(groups, pairs, strict=True), start=1):
         training = [name for group in groups if group is not tested for name in group]
-        folds.append(_lfw_fold("lfw-view2", number, people, seed, training, tested, asked))
+        folds.append(_lfw_fold("lfw-view2", number, people, seed, share, training, tested, asked))
     return tuple(folds)
 
 
-def _olivetti(people: Collection, seed: int, data_home: Path | None) -> tuple[Fold, ...]:
+def _olivetti(
+    people: Collection, seed: int, data_home: Path | None, share: float
+) -> tuple[Fold, ...]:
     _require(people, "olivetti", "olivetti-8fold")
     groups = np.array_split(np.arange(len(people.names)), OLIVETTI_FOLDS)
     folds = []
     for number, tested in enumerate(groups, start=1):
         others = np.setdiff1d(np.arange(len(people.names)), tested)
         train, validation = hold_out(
-            others, people.identities, people.names, seed=seed, share=VALIDATION_SHARE
+            others, people.identities, people.names, seed=seed, share=share
         )
         split = _split("olivetti-8fold", people, seed, train, validation, tested)
         folds.append(Fold(number, split, all_pairs(_pictures(people, tested), people.identities)))
@@ -170,6 +188,7 @@ def _lfw_fold(
     number: int,
     people: Collection,
     seed: int,
+    share: float,
     training: Sequence[str],
     tested: Sequence[str],
     pairs: Sequence[NamedPair],
@@ -185,7 +204,7 @@ def _lfw_fold(
         people.identities,
         people.names,
         seed=seed,
-        share=VALIDATION_SHARE,
+        share=share,
     )
     test = np.array([numbers[name] for name in tested], np.int64)
     asked = np.array([places[file] for file in files], np.int64).reshape(-1, 2)
@@ -230,7 +249,7 @@ def _split(
     return Split(train, validation, np.sort(test), people.names, seed, protocol)
 
 
-PROTOCOLS: dict[str, Callable[[Collection, int, Path | None], tuple[Fold, ...]]] = {
+PROTOCOLS: dict[str, Callable[[Collection, int, Path | None, float], tuple[Fold, ...]]] = {
     "identity-holdout": _identity_holdout,
     "all-pairs": _all_pairs,
     "lfw-view1": _lfw_view1,

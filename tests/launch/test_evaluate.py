@@ -1,6 +1,7 @@
 """An evaluation trains its folds once, goes on where it was, and asks again without training."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from siamtune.errors import UsageError
 from siamtune.launch import evaluate as module
 from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
+from siamtune.launch.slots import Machines
 from siamtune.search.config_file import config_yaml
 from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
@@ -27,6 +29,7 @@ DIALS = {
     "batch.images": 16,
     "epochs": 2,
 }
+LOST = (2, 5, 7)
 # What `--defaults` trains here is no larger.
 SMALL = {"siamtune's default": DEFAULTS | DIALS, "the 2016 seed's default": DEFAULTS | DIALS}
 
@@ -88,6 +91,38 @@ def test_a_stopped_evaluation_goes_on_where_it_was(
     (other,) = evaluate(run, config, olivetti, asked, threads=1)
     assert other.summary.pooled == method.summary.pooled
     assert other.folds[0]["threshold"] != method.folds[0]["threshold"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_folds_that_train_side_by_side_give_what_they_give_one_after_another(
+    olivetti: DataSpec, tmp_path: Path
+) -> None:
+    config = DEFAULTS | DIALS | {"epochs": 1}
+    alone, together = Run(tmp_path / "alone"), Run(tmp_path / "together")
+    alone.folder.mkdir()
+    (one,) = evaluate(alone, config, olivetti, Questions(("cosine",)), threads=1)
+    assert one.summary.folds == 8
+    # Three folds are lost, the others are there: an evaluation that was stopped.
+    shutil.copytree(alone.folder, together.folder)
+    together.trials_path.unlink()
+    lines = together.folder / module.FOLDS
+    kept = [line for line in lines.read_text().splitlines() if json.loads(line)["fold"] not in LOST]
+    lines.write_text("".join(f"{line}\n" for line in kept))
+    for fold in LOST:
+        shutil.rmtree(together.folder / "folds" / f"{fold:02d}")
+    (other,) = evaluate(
+        together, config, olivetti, Questions(("cosine",)), threads=1, machines=Machines(2)
+    )
+    by_fold = {line["fold"]: line["metrics"] for line in one.folds}
+    assert {line["fold"]: line["metrics"] for line in other.folds} == {
+        fold: pytest.approx(metrics) for fold, metrics in by_fold.items()
+    }
+    events = [json.loads(line) for line in together.trials_path.read_text().splitlines()]
+    assert {event["trial"] for event in events} == set(LOST)
+    order = [event["event"] for event in events if event["event"] in ("started", "ended")]
+    assert order[:2] == ["started", "started"]  # the second did not wait for the first
+    assert not list(together.folder.glob("trials/*/*.safetensors"))
 
 
 def test_baselines_answer_the_same_pairs(pattern_people: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,20 +19,27 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from siamtune.cli import search as verbs
 from siamtune.config import flatten, trial_config
 from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
-from siamtune.launch import search as room
+from siamtune.launch import slots as room
 from siamtune.launch.cluster import TrialResources, concurrent_trials, resolved
 from siamtune.launch.job import DataSpec, TrialJob
 from siamtune.launch.preflight import versions
+from siamtune.launch.replicate import plan_replication, replicate
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
 from siamtune.launch.worker import run_trial
+from siamtune.report.evidence import Evidence
 from siamtune.report.live import print_final_table
+from siamtune.report.page import report_page
 from siamtune.report.table import result_document
 from siamtune.search.config_file import read_config
+from siamtune.search.history import History
 from siamtune.search.records import Recorder, TrialRecord, best_epoch, read_records
+from siamtune.search.replicas import Wish, read_replication, replicas_run
 from siamtune.search.runs import Run, new_run
 from siamtune.search.space import Space, load_space
+from siamtune.search.stops import ask_to_stop
 from siamtune.search.study import open_study
 from siamtune.search.suggest import suggest
+from siamtune.shipping.find import trial_checkpoint
 from siamtune.training.checkpoint import read_checkpoint
 from siamtune.verification.answers import fold_metrics
 from siamtune.verification.kept import read_answers
@@ -573,3 +581,94 @@ def test_faces_that_a_detector_misses_are_counted(tmp_path: Path, pattern_people
     text = SPACE.replace("data.crop: none", "data.crop: haar")
     result, _ = search(tmp_path, space_of(tmp_path, text), pattern_people, trials=1)
     assert result.records[0].epochs[0]["faces_not_found"] == 40 * 5  # patterns are no faces
+
+
+class Stopper(Watcher):
+    """Asks the search to end once a replica is complete."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def update(self, records: dict[int, TrialRecord], changed: TrialRecord) -> None:
+        super().update(records, changed)
+        if changed.state == "complete":
+            ask_to_stop(self.run, None)
+
+
+def test_the_best_are_trained_again_with_fresh_seeds_and_the_search_stays_as_it_was(
+    finished: tuple[SearchResult, Watcher, Space],
+    pattern_people: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result, _, space = finished
+    run = Run(tmp_path / "run")
+    shutil.copytree(result.run.folder, run.folder)
+    run.facts_path.write_text(json.dumps({"data": "people", "split": "x"}))
+    history = History(run, run.facts(), space, result.records)
+    before = {path: path.read_bytes() for path in (run.trials_path, run.journal_path)}
+    data, options = DataSpec(str(pattern_people)), SearchOptions(trials=8, concurrent=1)
+    plan = plan_replication(history, Wish(2, 2))
+    assert plan.seeds == (1, 2)
+    assert [each.record for each in plan.configurations] == history.ranked[:2]
+
+    ended = replicate(history, plan, data, options, Stopper(run))
+    assert ended == "siamtune stop"
+    assert read_replication(run) is None
+    first = read_records(replicas_run(run).trials_path)
+    done = [record for record in first.values() if record.state == "complete"]
+    assert done
+    rest = plan_replication(history, Wish(2, 2))
+    assert len(rest.missing) == 4 - len(done)
+    assert replicate(history, rest, data, options, Watcher()) is None
+
+    replicas = read_records(replicas_run(run).trials_path)
+    assert {number: replicas[number] for number in (r.number for r in done)} == {
+        record.number: record for record in done
+    }
+    assert {record.state for record in replicas.values()} == {"complete"}
+    assert {record.epoch for record in replicas.values()} == {3}  # never stopped early
+    found = read_replication(run)
+    assert found is not None
+    for row in found.configurations:
+        dials = history.config(history.trial(row.trial))
+        measured = []
+        for replica in row.replicas:
+            record = replicas[replica.replica]
+            assert record.facts["replica_of"] == row.trial
+            assert record.config == {**dials, "seed": replica.seed}
+            measured.append(max(epoch["val/auc"] for epoch in record.epochs))
+        assert [replica.value for replica in row.replicas] == measured
+        assert row.mean is not None
+        assert row.mean.value == pytest.approx(sum(measured) / 2)
+        assert row.luck is not None
+        assert row.luck.value == pytest.approx(row.search - row.mean.value)
+        kept = [
+            replica
+            for replica in row.replicas
+            if (
+                replicas_run(run).folder / f"trials/{replica.replica:04d}/best.safetensors"
+            ).exists()
+        ]
+        assert [replica.value for replica in kept] == [max(measured)]
+    assert found.over == "seeds and people"
+    # What the search left is as it was, and what is best now says so.
+    assert {path: path.read_bytes() for path in before} == before
+    best = found.best
+    assert best is not None
+    assert best.trial == found.first.trial
+    assert best.value == max(found.first.search, *(r.value or 0 for r in found.first.replicas))
+    assert read_config(run.folder / "best.yaml")["seed"] == best.seed
+    number, path = trial_checkpoint(history, None)
+    assert (number, path) == (best.trial, run.folder / "best" / "model.safetensors")
+    assert read_checkpoint(path).facts["metrics"]["val/auc"] == best.value
+    document = result_document(run, result.records, space)
+    assert document["replication"]["tied"] == found.tied
+    assert document["winner"]["trial"] == history.ranked[0].number
+    print_final_table(run, result.records, space)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "replicated 2x2 with seeds 1, 2 (± 95 % over seeds and people)" in told
+    assert f"luck: trial {history.ranked[0].number} led the search with AUC" in told
+    page = report_page(history, Evidence(), {}, datetime.now(UTC))
+    assert '<h2 id="replicas">Replicated</h2>' in page

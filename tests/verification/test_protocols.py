@@ -195,3 +195,14 @@ def test_a_protocol_is_refused_for_other_data(protocol: str) -> None:
 def test_an_unknown_protocol_is_refused_with_those_that_are() -> None:
     with pytest.raises(DataError, match="lfw-view1, lfw-view2"):
         protocol_folds("lfw", of("lfw", NAMES, 3), seed=0)
+
+
+def test_more_people_validate_where_they_choose_more_than_an_epoch(lfw_like: Path) -> None:
+    people = of("lfw", NAMES, 3)
+    few, many = (
+        protocol_folds("lfw-view1", people, seed=0, data_home=lfw_like, validation_share=share)[0]
+        for share in (None, 0.5)
+    )
+    assert (len(few.split.validation), len(many.split.validation)) == (2, 3)
+    assert people_in(few, "test") == people_in(many, "test")
+    assert few.split.digest != many.split.digest
