@@ -74,7 +74,7 @@ COMMANDS = {
     "searches": SEARCH,
     "alone": (  # sent as a job
         'siamtune submit --address http://127.0.0.1:8265 --working-dir "$shared/people" -- '
-        'search --space "$shared/space.yaml" --data "$shared/people" --name alone '
+        'search --space "$shared/space.yaml" --data "$shared/people" --epochs 100000 --name alone '
         '--output "$shared/runs"'
     ),
 }
@@ -83,6 +83,13 @@ BESIDE = {
     # The dashboard by the host's address, as another host would call it; and without the token.
     "outside": "curl -sS http://10.77.0.1:8265/api/version",
     "stranger": "RAY_AUTH_MODE=disabled siamtune status --address http://127.0.0.1:8265",
+    # A slot that is up first would else train all trials; so each trains until all of them do.
+    "stop": (
+        "until [[ -e $steps/alone.end || "
+        '$(ls "$shared"/runs/alone/trials/*/last.safetensors 2>/dev/null | wc -l) == 3 ]]; '
+        "do sleep 0.5; done; "
+        'for trial in 0 1 2; do siamtune stop "$shared/runs/alone" $trial || exit; done'
+    ),
     "token": 'stat -c %a "$RAY_AUTH_TOKEN_PATH"; cat "$RAY_AUTH_TOKEN_PATH"',
 }
 

@@ -46,9 +46,10 @@ def test_a_job_searches_on_every_host_and_hands_back_its_id(outcome: Outcome) ->
     step = outcome.steps["alone"]
     assert step.code == 0, step.stderr
     assert re.fullmatch(r"raysubmit_\w+\n", step.stdout)
-    assert "3 complete" in step.stderr
+    assert outcome.steps["stop"].code == 0, outcome.steps["stop"].stderr
+    assert "3 stopped" in step.stderr
     records = read_records(outcome.shared / "runs" / "alone" / "trials.jsonl")
-    assert [record.state for record in records.values()] == ["complete"] * 3
+    assert [record.state for record in records.values()] == ["stopped"] * 3
     worked = outcome.trials_by_host("alone")
     assert set(worked) == set(outcome.addresses)
     assert worked.total() == 3
