@@ -217,10 +217,13 @@ def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: str | None)
             node["NodeID"],
             _facts(node).gpus,
         )
-        waiting[reference] = _shown(node)
+        waiting[reference] = node
     ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_TIMEOUT_S)
-    if late:
-        names = ", ".join(waiting[reference] for reference in late)
+    # A host that was lost a moment ago is still listed, and needs nothing any more.
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    missed = [_shown(waiting[each]) for each in late if waiting[each]["NodeID"] in alive]
+    if missed:
+        names = ", ".join(missed)
         raise ClusterError(
             f"every host of the cluster must answer within {ANSWER_TIMEOUT_S:.0f} s, but {names} "
             "did not; `ray status` tells what the cluster knows of it"
@@ -230,8 +233,11 @@ def _ask(nodes: Sequence[Mapping[str, Any]], data: DataSpec, marker: str | None)
         try:
             answers.append(_Answer(**ray.get(reference)))
         except Exception as error:  # Ray wraps whatever went wrong there in errors of many kinds
+            node = waiting[reference]
+            if node["NodeID"] not in alive:
+                continue
             raise ClusterError(
-                f"every host must be able to run siamtune, but {waiting[reference]} is not: "
+                f"every host must be able to run siamtune, but {_shown(node)} is not: "
                 f"{str(error).strip().splitlines()[-1]}; install the same siamtune there, or send "
                 "it along with: siamtune submit"
             ) from error

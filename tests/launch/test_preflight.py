@@ -110,6 +110,15 @@ def test_a_copy_of_the_pictures_is_as_good(pattern_people: Path, tmp_path: Path)
     assert fewer["pictures"] != there["pictures"]
 
 
+def test_a_host_that_was_lost_a_moment_ago_is_not_asked_for_an_answer() -> None:
+    import ray
+
+    (node,) = ray.nodes()
+    lost = {**node, "NodeID": "0" * len(node["NodeID"]), "NodeManagerHostname": "lost"}
+    answers = room._ask([lost, node], DEMO, None)
+    assert [answer.node_id for answer in answers] == [node["NodeID"]]
+
+
 def test_gpus_are_of_no_use_to_a_torch_without_cuda(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
