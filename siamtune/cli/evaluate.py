@@ -92,7 +92,7 @@ def evaluate(
     ] = False,
     threshold_from: Annotated[
         str, typer.Option(help="Whose pairs give the threshold: train or validation people.")
-    ] = "train",
+    ] = "validation",
     epochs: options.Epochs = None,
     set_: options.Set = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.", min=0)] = None,

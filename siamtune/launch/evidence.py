@@ -176,7 +176,7 @@ def _ask_baselines(
     fold = Fold(1, faces.split, validation_pairs(faces))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     methods = {}
-    questions = Questions((), baselines=True)
+    questions = Questions((), baselines=True, threshold_from="train")
     asked = answer(BASELINE_METHODS, questions, config, faces, fold, {}, device)
     for done, (name, answers) in enumerate(asked, start=1):
         methods[name] = to_plain(standing(answers))

@@ -87,7 +87,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(
     assert len(trained) == 3
     assert lda.name == "lda"
     assert flipped.summary.mean["auc"] != method.summary.mean["auc"]
-    asked = Questions(("cosine",), threshold_from="validation")
+    asked = Questions(("cosine",), threshold_from="train")
     (other,) = evaluate(run, config, olivetti, asked, threads=1)
     assert other.summary.pooled == method.summary.pooled
     assert other.folds[0]["threshold"] != method.folds[0]["threshold"]
