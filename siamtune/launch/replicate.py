@@ -247,10 +247,12 @@ def _measure(history: History, plan: Plan, progress: "Progress | None") -> Repli
         )
         if at in compared:
             one = compared[at]
-            luck = Estimate(
-                value=sign * (row.search - one.mean.value),
-                margin=found.seed_margin(len(complete[at])),
-            )
+            luck = None
+            if configuration.record.state == "complete":  # a stopped one had fewer epochs
+                luck = Estimate(
+                    value=sign * (row.search - one.mean.value),
+                    margin=found.seed_margin(len(complete[at])),
+                )
             row = row.model_copy(update={**vars(one), "luck": luck})
         rows.append(row)
     return Replication(
@@ -276,12 +278,14 @@ def _measure(history: History, plan: Plan, progress: "Progress | None") -> Repli
 
 def _lead(rows: Sequence[Replicated], found: Comparison, sign: int) -> Lead | None:
     """How far the search's winner led, and what is left of it with fresh seeds."""
-    first, *others = rows
-    if not others or first.mean is None or others[0].mean is None:
+    # Both as long: what a stopped trial measured is no lead over it.
+    first, second = (*rows, None, None)[:2]
+    if first is None or second is None or first.luck is None or second.luck is None:
         return None
-    second = others[0]
+    assert first.mean is not None
+    assert second.mean is not None
     many = [sum(r.state == "complete" for r in row.replicas) for row in (first, second)]
-    left = sign * (first.mean.value - others[0].mean.value)
+    left = sign * (first.mean.value - second.mean.value)
     return Lead(
         trial=first.trial,
         over=second.trial,

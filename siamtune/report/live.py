@@ -177,6 +177,8 @@ class LiveView:
         line = f"{self._noun} {record.number} started"
         if record.epochs:
             line = f"{self._noun} {record.number} goes on after epoch {record.epoch}"
+        if "replica_of" in record.facts:
+            line += f", trial {record.facts['replica_of']} with seed {record.config['seed']}"
         dials = [
             f"{dial_name(name)}={shown(record.config[name])}"
             for name in dial_columns(self._space.dimensions)

@@ -5,7 +5,7 @@ from rich.table import Table
 from siamtune.report.table import GAP, metric_name, metric_value
 from siamtune.search.replicas import Estimate, Replicated, Replication
 
-HEADINGS = ("trial", "in the search", "fresh seeds", "behind the first", "luck", "trained")
+HEADINGS = ("trial", "search", "fresh seeds", "behind", "luck", "trained")
 
 
 def replication_table(found: Replication, star: str) -> Table:
@@ -65,9 +65,12 @@ def _luck(found: Replication) -> list[str]:
     name = metric_name(metric)
     text = (
         f"luck: trial {row.trial} led the search with {name} "
-        f"{metric_value(metric, row.search)}; with fresh seeds it has "
-        f"{_estimate(metric, row.mean)}: {_estimate(metric, row.luck)} of it was luck"
+        f"{metric_value(metric, row.search)}; with fresh seeds it has {_estimate(metric, row.mean)}"
     )
+    if row.luck is not None and row.luck.value > 0:
+        text += f": {_estimate(metric, row.luck)} of it was luck"
+    elif row.luck is not None:
+        text += f": it was no luck ({_estimate(metric, row.luck)})"
     if lead is not None:
         text += (
             f". Of its lead of {metric_value(metric, lead.search)} over trial {lead.over} "

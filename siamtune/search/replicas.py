@@ -62,7 +62,7 @@ class Replicated(Part):
     spread: float | None = None  # standard deviation over its seeds
     behind: Estimate | None = None  # the first; holds for all configurations at once
     tied: bool = False  # with the first
-    luck: Estimate | None = None  # what the search measured above the mean
+    luck: Estimate | None = None  # what a complete trial measured above the mean
 
 
 class Lead(Part):
