@@ -8,7 +8,7 @@ Every case runs real searches of tiny trials through the command line, on a Ray 
 behind a token, breaks something at a moment that it waits for, lets the search go on (`resume`
 where its driver is gone) and then reads the run folder:
 
-    lost        trials that had ended and are not, or not the same, afterwards
+    lost        trials that had ended and are not, or not the same, afterwards; the winner's model
     twice       ends or epochs that are recorded twice, and trials beyond those asked for
     zombie      trials that still run for the study or the record when all is over
     leaked      placement groups and actors that the cluster still holds then
@@ -269,7 +269,11 @@ class Search:
             elif trial.state.name != names.get(record.state, "FAIL"):
                 self.tally.lost += 1
                 self.tally.said.append(f"study and record differ: {trial.number} {self.folder}")
-        return Counter(record.state for record in records.values())
+        states = Counter(record.state for record in records.values())
+        if states["complete"] and not (self.run / "best" / "model.safetensors").exists():
+            self.tally.lost += 1
+            self.tally.said.append(f"the winner's model is not there: {self.folder}")
+        return states
 
 
 # What the cluster holds, asked by a process of its own.

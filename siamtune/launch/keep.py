@@ -40,7 +40,27 @@ class CheckpointKeeper:
         self._space = space
         self._limit = limit
         self._next_look = 0.0
+        self._records = records
         self._kept = self._best(list(records.values()))
+
+    def catch_up(self) -> None:
+        """Do what an earlier driver was killed before: tidy up after a trial, ship the winner."""
+        for folder in sorted((self._run.folder / "trials").glob("[0-9]*")):
+            record = self._records.get(int(folder.name))
+            if record is None or not record.ended_for_good:
+                continue
+            self._forget_workers(record)
+            for name in (LAST, BEST):
+                if (folder / name).exists() and (name == LAST or record not in self._kept):
+                    self._remove(record.number, name)
+        if not self._kept:
+            return
+        configuration = self._run.folder / "best.yaml"
+        shipped = configuration.read_text() if configuration.exists() else ""
+        # Any other text is the choice of replicas, or of a person.
+        earlier = {winner_yaml(self._run, self._space, record) for record in self._kept[1:]}
+        if shipped in earlier or not (self._run.folder / "best" / "model.safetensors").exists():
+            self._ship(self._kept[0])
 
     def ended(self, record: TrialRecord) -> None:
         """Keep or remove the checkpoints of a trial that has ended, and what it displaces."""
@@ -50,8 +70,7 @@ class CheckpointKeeper:
             if dropped not in best:
                 self._remove(dropped.number, BEST)
         self._kept = best
-        for log in trial_folder(self._run.folder, record.number).glob("worker-*.log"):
-            log.unlink(missing_ok=True)
+        self._forget_workers(record)
         self._remove(record.number, LAST)
         if best[:1] != winner_before:
             self._ship(best[0])
@@ -88,18 +107,23 @@ class CheckpointKeeper:
         objective = self._space.objective
         return ranked(records, objective.metric, objective.mode)[:KEEP_BEST]
 
+    def _forget_workers(self, record: TrialRecord) -> None:
+        for log in trial_folder(self._run.folder, record.number).glob("worker-*.log"):
+            log.unlink(missing_ok=True)
+
     def _remove(self, number: int, name: str) -> None:
         folder = self._run.folder
         remove_file(folder, trial_folder(folder, number) / name, self._mirror)
 
     def _ship(self, winner: TrialRecord) -> None:
-        text = winner_yaml(self._run, self._space, winner)
-        write_text(self._run.folder / "best.yaml", text)
         checkpoint = trial_folder(self._run.folder, winner.number) / BEST
         if self._mirror is not None:
             self._mirror.fetch(checkpoint.relative_to(self._run.folder).as_posix())
         if checkpoint.exists():
             ship_model(checkpoint, self._run.folder / "best" / "model.safetensors")
+        # Last, so that it tells whether all was done.
+        text = winner_yaml(self._run, self._space, winner)
+        write_text(self._run.folder / "best.yaml", text)
 
 
 def remove_file(run_folder: Path, path: Path, mirror: Mirror | None) -> None:

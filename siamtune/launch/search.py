@@ -110,6 +110,7 @@ def _run_search(
         return slots.plain(job)
 
     keeper = CheckpointKeeper(run, space, recorder.records, options.disk_limit, mirror)
+    keeper.catch_up()
 
     def listen(record: TrialRecord) -> None:
         view.update(recorder.records, record)

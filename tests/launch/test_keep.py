@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from siamtune.launch import keep as room
 from siamtune.launch.job import BEST, LAST, trial_folder
-from siamtune.launch.keep import CheckpointKeeper, folder_size, shown_size
+from siamtune.launch.keep import CheckpointKeeper, folder_size, shown_size, winner_yaml
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
 from siamtune.search.settings import Objective, StudySettings
@@ -27,13 +28,15 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
+RECORDS = {
+    number: TrialRecord(number, "complete", {}, ({"epoch": 1.0, "val/auc": number / 10},))
+    for number in range(5)
+}
+SPACE = Space(Objective(), StudySettings(), fixed={}, start=(), dimensions=())
+
+
 def keeper(run: Run, limit: int | None) -> CheckpointKeeper:
-    records = {
-        number: TrialRecord(number, "complete", {}, ({"epoch": 1.0, "val/auc": number / 10},))
-        for number in range(5)
-    }
-    space = Space(Objective(), StudySettings(), fixed={}, start=(), dimensions=())
-    return CheckpointKeeper(run, space, records, limit)
+    return CheckpointKeeper(run, SPACE, RECORDS, limit)
 
 
 def kept(run: Run) -> list[int]:
@@ -70,6 +73,43 @@ def test_a_file_with_two_names_counts_once(run: Run) -> None:
     before = folder_size(run.folder)
     os.link(trial_folder(run.folder, 0) / BEST, trial_folder(run.folder, 0) / LAST)
     assert folder_size(run.folder) == before == (7500, CHECKPOINT)
+
+
+def test_what_a_killed_driver_has_left_undone_is_done_by_the_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped: list[Path] = []
+    model = run.folder / "best" / "model.safetensors"
+
+    def ship(checkpoint: Path, to: Path) -> None:
+        shipped.append(checkpoint)
+        to.parent.mkdir(exist_ok=True)
+        to.write_bytes(checkpoint.read_bytes())
+
+    monkeypatch.setattr(room, "ship_model", ship)
+    for name in (LAST, "worker-0.log"):
+        (trial_folder(run.folder, 2) / name).write_bytes(b"left")
+    winner = trial_folder(run.folder, 4) / BEST
+    configuration = run.folder / "best.yaml"
+
+    keeper(run, None).catch_up()  # it was killed before it shipped anything
+    assert shipped == [winner]
+    assert configuration.read_text() == winner_yaml(run, SPACE, RECORDS[4])
+    assert [path.name for path in trial_folder(run.folder, 2).iterdir()] == [BEST]
+    assert (trial_folder(run.folder, 5) / LAST).exists()
+    assert kept(run) == [0, 1, 2, 3, 4, 5]
+
+    keeper(run, None).catch_up()
+    assert shipped == [winner]
+    configuration.write_text(winner_yaml(run, SPACE, RECORDS[3]))  # killed before the next winner
+    keeper(run, None).catch_up()
+    assert shipped == [winner, winner]
+    configuration.write_text("what replicas have chosen")
+    keeper(run, None).catch_up()
+    assert shipped == [winner, winner]
+    model.unlink()
+    keeper(run, None).catch_up()
+    assert len(shipped) == 3
 
 
 def test_sizes_are_shown_as_they_are_asked_for() -> None:
