@@ -1,6 +1,7 @@
 """What the tests of several rooms share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from siamtune.launch.cluster import TrialResources, connect, prepare_environment
 # Its workers would give way to everything else on the machine, and starve on a busy one.
 os.environ.setdefault("RAY_worker_niceness", "0")
 prepare_environment()
+# A shell that starts pytest in the background has it ignore Ctrl-C, and so would all it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
