@@ -15,7 +15,7 @@ from separate_hosts import Outcome, slurm_job
 
 from siamtune.search.records import read_records
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.hosts]
 
 
 @pytest.fixture(scope="module")
