@@ -14,6 +14,7 @@ from siamtune.errors import DataError
 if TYPE_CHECKING:
     from siamtune.data.prepare import Faces
     from siamtune.search.history import History
+    from siamtune.shipping.verifier import Verifier
     from siamtune.verification.pairs import VerificationPairs
 
 
@@ -53,26 +54,29 @@ def export(
     from siamtune.search.replicas import replicated_best
     from siamtune.shipping.export import Wish, export_model
     from siamtune.shipping.find import trial_checkpoint
+    from siamtune.shipping.verifier import load
 
     history = read_history(run, output)
     number, checkpoint = trial_checkpoint(history, trial)
     best = replicated_best(history) if trial is None else None
-    faces, why = _faces(history.facts, checkpoint)
-    asked = _test_pairs(history.facts, checkpoint, faces, why) if test else None
+    replica = best.replica if best else None
+    verifier = load(checkpoint, device="cpu")
+    faces, why = _faces(history.facts, verifier)
+    asked = _test_pairs(history.facts, verifier, faces, why) if test else None
     document = export_model(
         checkpoint,
         to,
         {
             "run": history.run.name,
             "trial": number,
-            **({"replica": best.replica} if best and best.replica is not None else {}),
+            **({"replica": replica} if replica is not None else {}),
         },
         faces=faces,
         why_no_faces=why,
         wish=Wish(far, asked, onnx),
     )
     if test:
-        _note_test(history, number, checkpoint, document, best=trial is None)
+        _note_test(history, verifier, number, replica, document)
     for line in document["missing"]:
         print(f"missing: {line}", file=sys.stderr)
     if as_json:
@@ -81,15 +85,14 @@ def export(
     _print(document, to)
 
 
-def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", str | None]:
+def _faces(facts: Mapping[str, Any], verifier: "Verifier") -> tuple["Faces | None", str | None]:
     """The prepared pictures of a run, or why there are none."""
     from siamtune.config import trial_config
     from siamtune.launch.job import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
-    from siamtune.shipping.verifier import load
 
-    config = trial_config(load(checkpoint, device="cpu").facts["config"])
+    config = trial_config(verifier.facts["config"])
     spec = data_spec_of(facts)
     if spec is None:
         return None, "run.json does not say where the data lies"
@@ -101,32 +104,33 @@ def _faces(facts: Mapping[str, Any], checkpoint: Path) -> tuple["Faces | None", 
 
 
 def _test_pairs(
-    facts: Mapping[str, Any], checkpoint: Path, faces: "Faces | None", why: str | None
+    facts: Mapping[str, Any], verifier: "Verifier", faces: "Faces | None", why: str | None
 ) -> "VerificationPairs":
     """The test pairs of the run's protocol; a model that has seen their people is refused."""
     from siamtune.launch.job import data_spec_of
     from siamtune.launch.opening import unseen_pairs
-    from siamtune.shipping.verifier import load
 
     spec = data_spec_of(facts)
     if faces is None or spec is None:
         raise DataError(f"--test needs the data of the run, but {why}")
-    return unseen_pairs(spec, faces, load(checkpoint, device="cpu"))
+    return unseen_pairs(spec, faces, verifier)
 
 
 def _note_test(
-    history: "History", number: int, checkpoint: Path, document: Mapping[str, Any], *, best: bool
+    history: "History",
+    verifier: "Verifier",
+    number: int,
+    replica: int | None,
+    document: Mapping[str, Any],
 ) -> None:
     """Write down in the run that its test people were opened, and say how often they were."""
     from siamtune.cli.search import tell
     from siamtune.launch.mirror import mirrored
     from siamtune.launch.opening import note
-    from siamtune.shipping.verifier import load
 
-    verifier = load(checkpoint, device="cpu")
     with mirrored(history.run, tell):
         threshold = document["threshold"]["score"]
-        tell(note(history, verifier, number, threshold, document["test"], best=best))
+        tell(note(history.run, verifier, number, replica, threshold, document["test"]))
 
 
 def _print(document: Mapping[str, Any], folder: Path) -> None:

@@ -19,6 +19,7 @@ from siamtune.launch.worker import data_folds, prepare_faces
 from siamtune.search.history import History
 from siamtune.search.openings import Opening, note_opening
 from siamtune.search.replicas import replicated_best
+from siamtune.search.runs import Run
 from siamtune.shipping.find import trial_checkpoint
 from siamtune.shipping.measure import measured, score_pairs
 from siamtune.shipping.verifier import Verifier, load
@@ -43,7 +44,9 @@ def open_test(history: History, progress: "Progress | None" = None) -> str:
     faces = prepare_faces(spec, trial_config(verifier.facts["config"]).data, progress)
     pairs = unseen_pairs(spec, faces, verifier, progress)
     found = measured(score_pairs(verifier, faces, pairs, "test"), verifier.threshold)
-    return note(history, verifier, number, verifier.threshold, found, best=True)
+    best = replicated_best(history)
+    replica = best.replica if best else None
+    return note(history.run, verifier, number, replica, verifier.threshold, found)
 
 
 def unseen_pairs(
@@ -72,22 +75,20 @@ def unseen_pairs(
 
 
 def note(
-    history: History,
+    run: Run,
     verifier: Verifier,
     trial: int,
+    replica: int | None,
     threshold: float,
     found: Mapping[str, Any],
-    *,
-    best: bool,
 ) -> str:
-    """Write down that test people were opened for a model, the run's `best` or another."""
-    shipped = replicated_best(history) if best else None
+    """Write down that test people were opened for the model of a trial, or of a replica of it."""
     split = verifier.facts["split"]
     opening = Opening(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=("siamtune", *sys.argv[1:]),
         trial=trial,
-        replica=shipped.replica if shipped else None,
+        replica=replica,
         model=_digest(verifier),
         threshold=threshold,
         data=str(verifier.facts["data"]),
@@ -95,7 +96,7 @@ def note(
         split=split["digest"],
         measured=found,
     )
-    return note_opening(history.run, opening)
+    return note_opening(run, opening)
 
 
 def _digest(verifier: Verifier) -> str:
