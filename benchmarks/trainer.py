@@ -58,7 +58,7 @@ def trainer(options: Options) -> Iterator[Figure]:
 def job(folder: str, flat: dict[str, object], data: DataSpec, threads: int) -> TrialJob:
     return TrialJob(
         number=0, config={**DEFAULTS, **flat}, hparams={}, run_folder=folder, data=data,
-        metric="val/auc", mode="max", threads=threads,
+        threads=threads,
     )  # fmt: skip
 
 

@@ -51,8 +51,6 @@ def train_alone(
         hparams={},
         run_folder=str(run.folder.resolve()),
         data=data,
-        metric="val/auc",
-        mode="max",
         threads=threads or len(os.sched_getaffinity(0)),
     )
     resources = resources or TrialResources()

@@ -341,8 +341,6 @@ def _job(run: Run, config: Mapping[str, Any], data: DataSpec, fold: Fold, thread
         hparams={},
         run_folder=str(run.folder.resolve()),
         data=data,
-        metric="val/auc",
-        mode="max",
         threads=threads,
     )
 

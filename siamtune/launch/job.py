@@ -38,8 +38,8 @@ class TrialJob:
     hparams: Mapping[str, Any]  # every dial of the space, as TensorBoard shows it
     run_folder: str
     data: DataSpec
-    metric: str
-    mode: str  # max or min
+    metric: str = "val/auc"  # that of the space; this where there is none
+    mode: str = "max"  # or min
     threads: int = 1
     recorded_epochs: int = 0  # of an earlier life of this trial; later ones are told again
     retries: int = 0  # how often its process has vanished

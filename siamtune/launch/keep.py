@@ -49,7 +49,7 @@ class CheckpointKeeper:
             record = self._records.get(int(folder.name))
             if record is None or not record.ended_for_good:
                 continue
-            self._forget_workers(record)
+            forget_workers(folder)
             for name in (LAST, BEST):
                 if (folder / name).exists() and (name == LAST or record not in self._kept):
                     self._remove(record.number, name)
@@ -70,7 +70,7 @@ class CheckpointKeeper:
             if dropped not in best:
                 self._remove(dropped.number, BEST)
         self._kept = best
-        self._forget_workers(record)
+        forget_workers(trial_folder(self._run.folder, record.number))
         self._remove(record.number, LAST)
         if best[:1] != winner_before:
             self._ship(best[0])
@@ -107,10 +107,6 @@ class CheckpointKeeper:
         objective = self._space.objective
         return ranked(records, objective.metric, objective.mode)[:KEEP_BEST]
 
-    def _forget_workers(self, record: TrialRecord) -> None:
-        for log in trial_folder(self._run.folder, record.number).glob("worker-*.log"):
-            log.unlink(missing_ok=True)
-
     def _remove(self, number: int, name: str) -> None:
         folder = self._run.folder
         remove_file(folder, trial_folder(folder, number) / name, self._mirror)
@@ -124,6 +120,12 @@ class CheckpointKeeper:
         # Last, so that it tells whether all was done.
         text = winner_yaml(self._run, self._space, winner)
         write_text(self._run.folder / "best.yaml", text)
+
+
+def forget_workers(folder: Path) -> None:
+    """Remove what tells which processes ran a trial that has ended."""
+    for log in folder.glob("worker-*.log"):
+        log.unlink(missing_ok=True)
 
 
 def remove_file(run_folder: Path, path: Path, mirror: Mirror | None) -> None:

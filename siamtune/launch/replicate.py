@@ -11,7 +11,7 @@ import numpy as np
 
 from siamtune.errors import NoTrialSucceeded, SiamtuneError
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
-from siamtune.launch.keep import CheckpointKeeper, remove_file
+from siamtune.launch.keep import CheckpointKeeper, forget_workers, remove_file
 from siamtune.launch.mirror import Mirror, mirrored
 from siamtune.launch.slots import open_slots, stream
 from siamtune.search.config_file import config_yaml
@@ -187,8 +187,7 @@ def _tidy(
     """Keep one model a configuration: that of its best replica so far."""
     replicas, root = replicas_run(history.run), history.run.folder
     folder = trial_folder(replicas.folder, ended.number)
-    for log in folder.glob("worker-*.log"):
-        log.unlink(missing_ok=True)
+    forget_workers(folder)
     remove_file(root, folder / LAST, mirror)
     for configuration in plan.configurations:
         known = list(replicas_of(configuration, records.values()).values())
