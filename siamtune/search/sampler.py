@@ -29,6 +29,7 @@ class BoundedTPE(TPESampler):
         self._ranked: set[int] = set()  # numbers of the trials that `_best` has been chosen from
         self._best: list[FrozenTrial] = []
         self._grouped: set[frozenset[str]] = set()  # dials that occurred together so far
+        self._new: list[FrozenTrial] = []  # trials that the last choice was the first to see
         self._seen_by: int | None = None  # the trial that `_window` was made for
         self._window: list[FrozenTrial] = []
 
@@ -39,7 +40,7 @@ class BoundedTPE(TPESampler):
         # Dials that occurred together once tell nothing new the next time.
         new = {
             dials: past
-            for past in _measured(study)
+            for past in self._new
             if (dials := frozenset(past.distributions)) not in self._grouped
         }
         self._grouped |= new.keys()
@@ -69,9 +70,9 @@ class BoundedTPE(TPESampler):
             return
         self._seen_by = trial.number
         ended = _measured(study)
-        new = [past for past in ended if past.number not in self._ranked]
-        self._ranked.update(past.number for past in new)
-        self._best = _split_trials(study, [*self._best, *new], BEST)[0]
+        self._new = [past for past in ended if past.number not in self._ranked]
+        self._ranked.update(past.number for past in self._new)
+        self._best = _split_trials(study, [*self._best, *self._new], BEST)[0]
         if len(ended) <= MOST:
             self._window = ended
             return

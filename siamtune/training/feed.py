@@ -28,7 +28,8 @@ def picture_feed(images: np.ndarray, pictures: np.ndarray, device: torch.device)
 
         def gathered(order: list[np.ndarray]) -> Iterator[Tensor]:
             for at, positions in enumerate(order):
-                for coming in order[at + BATCHES_AHEAD :][:1] if at else order[: BATCHES_AHEAD + 1]:
+                asked = at + BATCHES_AHEAD if at else 0  # so many batches were asked for before
+                for coming in order[asked : at + BATCHES_AHEAD + 1]:
                     _read_ahead(images, pictures[coming])
                 yield torch.from_numpy(images[pictures[positions]])
 
