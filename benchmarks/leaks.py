@@ -130,7 +130,7 @@ def main() -> None:
             DataSpec(str(people(work / "people"))),
             {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
             SearchOptions(
-                given.trials,
+                trials=given.trials,
                 concurrent=given.concurrent,
                 resources=TrialResources(given.workers, cpus_per_worker=1 / given.workers),
             ),

@@ -116,7 +116,9 @@ def ours(work: Path, workers: int) -> float:
         DataSpec(str(work / "people")),
         {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
         SearchOptions(
-            OURS, concurrent=1, resources=TrialResources(workers, cpus_per_worker=1 / workers)
+            trials=OURS,
+            concurrent=1,
+            resources=TrialResources(workers, cpus_per_worker=1 / workers),
         ),
         Silent(),
     )  # fmt: skip

@@ -57,7 +57,7 @@ def ours(work: Path, space: str, data: DataSpec, trials: int) -> float:
     result = run_search(
         new_run(work / "runs", None, "share"), load_space(space), data,
         {"data": data.source, "protocol": "identity-holdout", "split": "-"},
-        SearchOptions(trials, concurrent=SLOTS), Silent(),
+        SearchOptions(trials=trials, concurrent=SLOTS), Silent(),
     )  # fmt: skip
     records = result.records.values()
     return share(

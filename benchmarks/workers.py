@@ -56,7 +56,7 @@ def search(work: Path, workers: int) -> dict[int, TrialRecord]:
         DataSpec(str(work / "people")),
         {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
         SearchOptions(
-            4, concurrent=1, resources=TrialResources(workers, cpus_per_worker=1 / workers)
+            trials=4, concurrent=1, resources=TrialResources(workers, cpus_per_worker=1 / workers)
         ),
         Silent(),
     )
