@@ -54,7 +54,7 @@ from siamtune.report.table import (
 from siamtune.search.dimensions import described
 from siamtune.search.history import History
 from siamtune.search.openings import read_openings
-from siamtune.search.replicas import read_replication
+from siamtune.search.replicas import Replication, read_replication
 
 
 def report_page(
@@ -65,10 +65,11 @@ def report_page(
     `environment` is what environment.json holds; `written` is the moment that the page shows.
     """
     found = importance(history)
+    replicated = read_replication(history.run)
     sections = [
         ("next", "What to do next", advice_section(history)),
         ("leaderboard", "Leaderboard", leaderboard_section(history, evidence)),
-        ("replicas", "Replicated", replication_section(read_replication(history.run))),
+        ("replicas", "Replicated", replication_section(replicated)),
         ("comparison", "Beside the baselines", comparison_section(history, evidence)),
         ("curves", "Learning curves", curves_section(history)),
         ("importance", "Which dials matter", importance_section(history, found)),
@@ -100,12 +101,15 @@ def report_page(
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{as_text(history.run.name)} · siamtune</title><style>{style}</style></head>"
-        f"<body><main>{_header(history, evidence, written)}<nav>{links}</nav>{body}</main>"
+        f"<body><main>{_header(history, evidence, replicated, written)}"
+        f"<nav>{links}</nav>{body}</main>"
         f'<div id="told" hidden></div><script>{script}</script></body></html>\n'
     )
 
 
-def _header(history: History, evidence: Evidence, written: datetime) -> str:
+def _header(
+    history: History, evidence: Evidence, replicated: Replication | None, written: datetime
+) -> str:
     facts, space, records = history.facts, history.space, history.records
     counts = count_states(records.values())
     standing = f"As it stood on {moment(written.isoformat())}."
@@ -141,7 +145,7 @@ def _header(history: History, evidence: Evidence, written: datetime) -> str:
         shares = ", ".join(f"{as_text(count)} {as_text(part)}" for part, count in people.items())
         about.append(("people", shares + (f"; {as_text(pictures)} pictures" if pictures else "")))
     scheduler = space.study.scheduler
-    if replicated := read_replication(history.run):
+    if replicated is not None:
         about.append(("with fresh seeds", as_text("; ".join(replication_lines(replicated)))))
     openings = read_openings(history.run)
     about += [("test people", as_text(line)) for line in opening_lines(openings)]
