@@ -53,25 +53,20 @@ from siamtune.launch.cluster import prepare_environment
 prepare_environment()
 
 import optuna
-from leaks import people
+from leaks import TINY, people
 
 import siamtune.launch.searcher  # noqa: F401  drivers find it imported
 from siamtune.cli import main as command_line
 from siamtune.search.records import TrialRecord, read_records
 
 PATIENCE_S = 900.0  # without anything that moves; the machine may be busy with other things
-SPACE = """
+SPACE = f"""
 version: 1
-study: {trials: TRIALS, scheduler: {SCHEDULER}, sampler: {random: {}}, seed: 0}
+study: {{trials: TRIALS, scheduler: {{SCHEDULER}}, sampler: {{random: {{}}}}, seed: 0}}
 fixed:
   epochs: 12
-  data.resolution_px: 16
-  data.crop: none
-  model.width: 0.25
-  model.embedding_size: 8
-  batch.images: 16
-space:
-  optim.lr: {float: [1e-4, 3e-2], log: true}
+{TINY}space:
+  optim.lr: {{float: [1e-4, 3e-2], log: true}}
 """
 
 

@@ -18,17 +18,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-SPACE = """
-version: 1
-study: {{trials: {trials}, scheduler: {{none: {{}}}}, sampler: {{random: {{}}}}, seed: 0}}
-fixed:
-  epochs: 1
+# Dials under which a trial is over in a blink.
+TINY = """\
   data.resolution_px: 16
   data.crop: none
   model.width: 0.25
   model.embedding_size: 8
   batch.images: 16
-space:
+"""
+SPACE = """
+version: 1
+study: {{trials: {trials}, scheduler: {{none: {{}}}}, sampler: {{random: {{}}}}, seed: 0}}
+fixed:
+  epochs: 1
+{tiny}space:
   optim.lr: {{choice: [1e-3, 3e-3]}}
 """
 TRAINING = ("ray::ResourceTrainable", "ray::RayTrainWorker")
@@ -123,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="siamtune-leaks-") as name:
         work = Path(name)
         os.environ["SIAMTUNE_CACHE"] = str(work / "cache")
-        (work / "space.yaml").write_text(SPACE.format(trials=given.trials))
+        (work / "space.yaml").write_text(SPACE.format(trials=given.trials, tiny=TINY))
         result = run_search(
             new_run(work / "runs", "leaks", "leaks"),
             load_space(str(work / "space.yaml")),

@@ -25,7 +25,7 @@ from statistics import fmean
 from time import perf_counter, time
 
 import optuna
-from leaks import people
+from leaks import TINY, people
 from measuring import Figure, Options, in_turns, run_alone, wanted
 
 from siamtune.launch.cluster import TrialResources
@@ -41,12 +41,7 @@ version: 1
 study: {{trials: {OURS}, scheduler: {{none: {{}}}}, sampler: {{random: {{}}}}, seed: 0}}
 fixed:
   epochs: 1
-  data.resolution_px: 16
-  data.crop: none
-  model.width: 0.25
-  model.embedding_size: 8
-  batch.images: 16
-space:
+{TINY}space:
   optim.lr: {{float: [1e-4, 1e-2], log: true}}
 """
 # A trial of syne-tune is a program; this one does what `trivial` does.

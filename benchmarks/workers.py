@@ -13,7 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from leaks import people
+from leaks import TINY, people
 
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import DataSpec
@@ -22,20 +22,19 @@ from siamtune.search.records import TrialRecord
 from siamtune.search.runs import new_run
 from siamtune.search.space import load_space
 
-SPACE = """
+SPACE = f"""
 version: 1
-study: {trials: 4, scheduler: {asha: {min_epochs: 1, eta: 3}}, sampler: {tpe: {}}, seed: 0}
+study:
+  trials: 4
+  scheduler: {{asha: {{min_epochs: 1, eta: 3}}}}
+  sampler: {{tpe: {{}}}}
+  seed: 0
 fixed:
   epochs: 3
-  data.resolution_px: 16
-  data.crop: none
-  model.width: 0.25
-  model.embedding_size: 8
-  batch.images: 16
-start: [{}]
+{TINY}start: [{{}}]
 space:
-  loss.name: {choice: [triplet, supcon]}
-  optim.lr: {float: [1e-4, 1e-2], log: true}
+  loss.name: {{choice: [triplet, supcon]}}
+  optim.lr: {{float: [1e-4, 1e-2], log: true}}
 """
 
 
