@@ -22,6 +22,7 @@ import optuna
 from measuring import REPEATS, Figure, Options, in_turns, run_alone, wanted
 
 from siamtune.launch.keep import CheckpointKeeper
+from siamtune.launch.proposers import StudyProposer
 from siamtune.launch.searcher import Driver
 from siamtune.search.records import Recorder, read_records
 from siamtune.search.runs import Run, new_run
@@ -75,9 +76,10 @@ class Siamtune:
         def plain_job(proposal: Proposal, recorded_epochs: int) -> dict[str, Any]:
             return {"number": proposal.number}
 
+        study = open_study(run.journal_path, space)
         self.driver = Driver(
-            study=open_study(run.journal_path, space), space=space, recorder=recorder,
-            trials=10**9, workers=1, plain_job=plain_job, listen=listen, log=print,
+            proposer=StudyProposer(study, space, recorder, trials=10**9, workers=1),
+            recorder=recorder, plain_job=plain_job, listen=listen, log=print,
         )  # fmt: skip
         self.driver.catch_up()
         self.count = 0

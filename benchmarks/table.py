@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -95,45 +95,78 @@ class Played:
         return float(self.seconds[reached[0]]) if len(reached) else math.inf
 
 
-def play(table: Table, space: Space, *, trials: int, slots: int) -> Played:
-    """A whole search of a space: siamtune's sampler and scheduler, trials from the table.
+class Searcher(Protocol):
+    """Whoever proposes what is trained next, and may end it early."""
+
+    def start(self) -> tuple[Any, Mapping[str, Any]]:
+        """A handle of the next trial, and its active dials."""
+
+    def report(self, trial: Any, epoch: int, value: float) -> bool:
+        """An epoch's AUC; whether the trial is to end."""
+
+    def end(self, trial: Any, complete: bool) -> None:
+        """A trial has ended: after its last epoch, or before."""
+
+
+class Siamtune:
+    """The sampler and the scheduler that a space names, as `siamtune search` asks them."""
+
+    def __init__(self, space: Space) -> None:
+        self.space, self.study = space, open_study(None, space)
+
+    def start(self) -> tuple[int, Mapping[str, Any]]:
+        proposal = propose(self.study, self.space, lambda rejected: None)
+        return proposal.number, proposal.suggested
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        report_epoch(self.study, trial, epoch, value)
+        return should_stop(self.study, trial)
+
+    def end(self, trial: int, complete: bool) -> None:
+        tell(self.study, trial, "complete" if complete else "stopped")
+
+
+def play(
+    table: Table, space: Space, searcher: Searcher, *, trials: int, slots: int,
+    until: float = math.inf,
+) -> Played:  # fmt: skip
+    """A whole search of a space on the table, or until an AUC is reached.
 
     A proposal that is not in the table is its nearest configuration there: alike in choices and in
     what is active, then near in numbers. As many trials as there are slots run at once; each epoch
     takes the seconds that it took.
     """
-    study = open_study(None, space)
     places = np.array([_place(space, configuration) for configuration in table.configurations])
     epochs = table.auc.shape[1]
-    queue: list[tuple[float, int, int, int]] = []  # when, trial, row, epoch that ends then
-    started, lengths = 0, {}
+    # When, the number of a trial, its row, the epoch that ends then, the searcher's handle.
+    queue: list[tuple[float, int, int, int, Any]] = []
+    lengths: list[int] = []
 
     def start(now: float) -> None:
-        nonlocal started
-        if started == trials:
+        if len(lengths) == trials:
             return
-        started += 1
-        proposal = propose(study, space, lambda rejected: None)
-        row = int(np.abs(places - _place(space, proposal.suggested)).sum(1).argmin())
-        lengths[proposal.number] = 0
-        heapq.heappush(queue, (now + table.seconds[row, 0], proposal.number, row, 1))
+        trial, dials = searcher.start()
+        row = int(np.abs(places - _place(space, dials)).sum(1).argmin())
+        heapq.heappush(queue, (now + table.seconds[row, 0], len(lengths), row, 1, trial))
+        lengths.append(0)
 
     for _ in range(slots):
         start(0.0)
     times, best = [], [0.0]
-    while queue:
-        now, number, row, epoch = heapq.heappop(queue)
+    while queue and best[-1] < until:
+        now, number, row, epoch, trial = heapq.heappop(queue)
         value = float(table.auc[row, epoch - 1])
         times.append(now)
         best.append(max(best[-1], value))
         lengths[number] = epoch
-        report_epoch(study, number, epoch, value)
-        if epoch < epochs and not should_stop(study, number):
-            heapq.heappush(queue, (now + table.seconds[row, epoch], number, row, epoch + 1))
+        stop = searcher.report(trial, epoch, value)
+        if epoch < epochs and not stop:
+            then = now + table.seconds[row, epoch]
+            heapq.heappush(queue, (then, number, row, epoch + 1, trial))
         else:
-            tell(study, number, "complete" if epoch == epochs else "stopped")
+            searcher.end(trial, epoch == epochs)
             start(now)
-    return Played(np.array(times), np.array(best[1:]), tuple(lengths[n] for n in sorted(lengths)))
+    return Played(np.array(times), np.array(best[1:]), tuple(lengths))
 
 
 def _place(space: Space, values: Mapping[str, Any]) -> np.ndarray:

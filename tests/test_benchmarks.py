@@ -3,8 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from table import Played
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -66,7 +70,7 @@ def test_a_search_is_played_on_a_table_that_a_run_has_left(
     """One slot's time is the sum of its epochs; ASHA ends trials at its rungs, and is sooner."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import numpy as np
-    from table import load, play, record
+    from table import Siamtune, load, play, record
 
     from siamtune.search.records import Recorder
     from siamtune.search.runs import new_run
@@ -97,14 +101,20 @@ def test_a_search_is_played_on_a_table_that_a_run_has_left(
     assert table.auc.shape == table.f1.shape == (39, 9)
     assert table.provenance["data"] == "patterns"
 
-    whole = play(table, spaces["none"], trials=20, slots=1)
+    def played(name: str, trials: int, slots: int, until: float = 1.0) -> "Played":
+        searcher = Siamtune(spaces[name])
+        return play(table, spaces[name], searcher, trials=trials, slots=slots, until=until)
+
+    whole = played("none", trials=20, slots=1)
     assert whole.epochs == (9,) * 20
     assert whole.seconds[-1] == 20 * 9 * 2.0
-    assert play(table, spaces["none"], trials=20, slots=4).seconds[-1] == 5 * 9 * 2.0
-    cut = play(table, spaces["asha"], trials=60, slots=4)
+    assert played("none", trials=20, slots=4).seconds[-1] == 5 * 9 * 2.0
+    cut = played("asha", trials=60, slots=4)
     assert set(cut.epochs) <= {1, 3, 9}
     # Beside the first arrivals, one of three goes on at each rung.
     assert sum(length == 9 for length in cut.epochs) < 60 / 3
     goal = 0.99 * float(table.auc.max())
-    full = play(table, spaces["none"], trials=60, slots=4)
+    full = played("none", trials=60, slots=4)
     assert cut.seconds_until(goal) < full.seconds_until(goal)
+    # Played until the goal only, it ends there.
+    assert played("none", trials=60, slots=4, until=goal).seconds[-1] == full.seconds_until(goal)

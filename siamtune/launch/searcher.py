@@ -62,13 +62,17 @@ class Driver:
         """Take up what an earlier life of the search has left; to be called once, at first.
 
         Of an end that was told to the study only, the record is told now; the other way round
-        cannot be, since the study is always told first.
+        cannot be, since the study is always told first and has it on the disk. Epochs it has not:
+        what a power failure took from it, the record may have kept.
         """
         for number, record in list(self.recorder.records.items()):
             told = None if record.ended_for_good else self.proposer.told_end(number)
             if told is not None:
                 record = self.recorder.ended(number, *told)
                 self.listen(record)
+            elif not record.ended_for_good:
+                for metrics in record.epochs:
+                    self.proposer.report(number, metrics)
             if record.ended_for_good:
                 self._ends[record.state] += 1
 

@@ -21,6 +21,7 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import get_lock_file
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from siamtune.config import check_shared_out, trial_config
@@ -33,6 +34,12 @@ from siamtune.search.suggest import distribution, start_points, suggest
 STUDY_NAME = "siamtune"
 # Proposals in a row that cannot be built before the space itself is at fault.
 MAX_INVALID_PROPOSALS = 200
+# What is on the disk before the search goes on.
+WAITED_FOR = (
+    JournalOperation.CREATE_STUDY,
+    JournalOperation.CREATE_TRIAL,
+    JournalOperation.SET_TRIAL_STATE_VALUES,
+)
 BESIDE = "beside/"  # before an epoch: the attribute that holds its second objective
 
 # What each honest state is to Optuna. A collapsed trial is PRUNED: it was tried and is bad, and the
@@ -108,34 +115,61 @@ class Past:
 
 
 class Journal(JournalFileBackend):
-    """A journal that stays readable after a crash or a full disk.
+    """A journal of one writer that stays readable after a crash or a full disk.
 
-    Optuna's own writes on behind half a line, and nothing after that can be read again.
+    Optuna's own writes on behind half a line, and nothing after that can be read again. It also
+    waits for the disk after every line; this one only when a trial begins or ends, since an epoch
+    that a power failure takes is in the record and in the checkpoint, too.
     """
 
-    _waits = False  # whether the disk is to be waited for later
+    def __init__(self, path: str) -> None:
+        # The lock by O_EXCL works on shared file systems where symbolic links do not.
+        super().__init__(path, lock_obj=JournalFileOpenLock(path))
+        self._held: list[bytes] | None = None  # lines that are to be written together
+        self._before: int | None = None  # how many lines came before them, once asked
 
     @contextmanager
-    def disk_at_the_end(self) -> Iterator[None]:
-        """Write as ever, but wait for the disk once: a proposal is a line for each of its dials."""
-        self._waits = True
+    def together(self) -> Iterator[None]:
+        """Write what is logged meanwhile at once: a proposal is a line for each of its dials."""
+        self._held, self._before = [], None
         try:
             yield
         finally:
-            self._waits = False
-            with open(self._file_path, "ab") as file:
-                os.fsync(file.fileno())
+            held, self._held = self._held, None
+            try:
+                if held:
+                    self._write(held, wait=True)
+            finally:
+                if self._before is not None:  # those lines are never read again
+                    end = os.stat(self._file_path).st_size
+                    self._log_number_offset[self._before + len(held)] = end
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._held is not None:
+            self._held += lines
+        else:
+            self._write(lines, wait=any(log["op_code"] in WAITED_FOR for log in logs))
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        if self._held:
+            if self._before is None:
+                self._before = log_number_from
+            return (json.loads(line) for line in self._held[log_number_from - self._before :])
+        # Asked before and after whatever is done: mostly there is nothing new.
+        if self._log_number_offset.get(log_number_from) == os.stat(self._file_path).st_size:
+            return iter(())
+        return super().read_logs(log_number_from)
+
+    def _write(self, lines: list[bytes], *, wait: bool) -> None:
         """Write whole lines or none, after the last whole line."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with get_lock_file(self._lock):
             end = cut_unfinished_line(Path(self._file_path))
             try:
                 with open(self._file_path, "ab") as file:
-                    file.write(lines.encode())
+                    file.write(b"".join(lines))
                     file.flush()
-                    if not self._waits:
+                    if wait:
                         os.fsync(file.fileno())
             except OSError:
                 os.truncate(self._file_path, end)
@@ -160,8 +194,7 @@ def _study(path: Path | None, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = None
     if path is not None:
-        # The lock by O_EXCL works on shared file systems where symbolic links do not.
-        storage = JournalStorage(Journal(str(path), lock_obj=JournalFileOpenLock(str(path))))
+        storage = JournalStorage(Journal(str(path)))
     try:
         study = optuna.create_study(
             storage=storage,
@@ -284,7 +317,7 @@ def propose(
     reason = ""
     backend = getattr(study._storage, "_backend", None)
     for _ in range(MAX_INVALID_PROPOSALS):
-        with backend.disk_at_the_end() if isinstance(backend, Journal) else nullcontext():
+        with backend.together() if isinstance(backend, Journal) else nullcontext():
             trial = study.ask()
             config = suggest(space, trial)
         try:

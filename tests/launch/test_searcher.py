@@ -75,3 +75,33 @@ def test_trials_that_fail_in_a_row_for_one_reason_end_the_search(
     for number, (state, reason) in enumerate(ends):
         driver.end(f"tune-{number}", state, reason)
     assert (driver.hopeless is not None) == hopeless
+
+
+def test_epochs_that_the_study_has_lost_are_told_again(driver: Driver, tmp_path: Path) -> None:
+    """The journal waits for the disk at a trial's beginning and end only."""
+    for epoch in (1, 2, 3):
+        driver.epoch(4, {"epoch": epoch, "val/auc": 0.5 + epoch / 10})
+    driver.end("tune-5", "complete", None)  # behind it in the journal: told, and on the disk
+    driver.epoch(4, {"epoch": 4, "val/auc": 0.95})
+    driver.epoch(6, {"epoch": 1, "val/auc": 0.55})
+    journal = tmp_path / "study.log"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:-2]))  # the power fails
+
+    assert isinstance(driver.proposer, StudyProposer)
+    space = driver.proposer.space
+    study = open_study(journal, space)
+    assert study.trials[4].intermediate_values == {1: 0.6, 2: 0.7, 3: 0.8}
+    recorder = Recorder(tmp_path / "trials.jsonl")
+    again = Driver(
+        proposer=StudyProposer(study, space, recorder, trials=20, workers=1),
+        recorder=recorder,
+        plain_job=lambda proposal, epochs: {},
+        listen=lambda record: None,
+        log=lambda line: None,
+    )
+    again.catch_up()
+    study = open_study(journal, space)
+    assert study.trials[4].intermediate_values == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.95}
+    assert study.trials[6].intermediate_values == {1: 0.55}
+    assert study.trials[5].state.is_finished()

@@ -1,5 +1,6 @@
 """TPE over a bounded history against Optuna's own, and against a choice made the long way."""
 
+import errno
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 from siamtune.search import sampler
 from siamtune.search.sampler import BoundedTPE
 from siamtune.search.space import Space, load_space
-from siamtune.search.study import open_study, propose
+from siamtune.search.study import _frozen, open_study, propose, report_epoch, tell
 from siamtune.search.suggest import suggest
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -73,16 +74,50 @@ def test_beyond_it_sees_the_best_and_the_latest(
         study.tell(trial, 1.0 + trial.number)
 
 
-def test_a_proposal_waits_for_the_disk_once(
+def test_a_proposal_is_one_write_that_waits_for_the_disk(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = open_study(tmp_path / "study.log", space)
-    synced: list[int] = []
-    monkeypatch.setattr("siamtune.search.study.os.fsync", synced.append)
-    proposal = propose(study, space, lambda rejected: None)
-    assert len(proposal.suggested) > 10
+    path = tmp_path / "study.log"
+    study = open_study(path, space)
+    before = path.read_bytes()
+    synced: list[bytes] = []
+    monkeypatch.setattr(
+        "siamtune.search.study.os.fsync", lambda file: synced.append(path.read_bytes())
+    )
+    first = propose(study, space, lambda rejected: None)
+    assert len(first.suggested) > 10
+    (whole,) = synced
+    assert whole.startswith(before)
+    assert whole.count(b"\n") > before.count(b"\n") + len(first.suggested)
+    report_epoch(study, first.number, 1, 0.7)  # an epoch waits for nothing
     assert len(synced) == 1
+    second = propose(study, space, lambda rejected: None)
+    tell(study, first.number, "complete")
+    assert len(synced) == 3
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        again = open_study(tmp_path / "study.log", space)
-    assert again.get_trials()[0].params == proposal.suggested
+        again = open_study(path, space)
+    for own, read in zip(study.get_trials(), again.get_trials(), strict=True):
+        assert own == read  # what this process holds is what it has written
+    assert again.get_trials()[first.number].value == 0.7
+    assert again.get_trials()[second.number].params == second.suggested
+
+
+def test_a_proposal_that_finds_no_room_leaves_nothing_of_itself(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "study.log"
+    study = open_study(path, space)
+    first = propose(study, space, lambda rejected: None)
+    before = path.read_bytes()
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("siamtune.search.study.os.fsync", full)
+        propose(study, space, lambda rejected: None)
+    assert path.read_bytes() == before
+    # Whoever goes on in this process is heard by the next one.
+    report_epoch(study, first.number, 1, 0.7)
+    assert study.get_trials()[first.number].intermediate_values == {1: 0.7}
+    assert _frozen(open_study(path, space), first.number).intermediate_values == {1: 0.7}
