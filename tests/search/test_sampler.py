@@ -113,9 +113,10 @@ def test_a_proposal_that_finds_no_room_leaves_nothing_of_itself(
     study = open_study(path, space)
     first = propose(study, space, lambda rejected: None)
     before = path.read_bytes()
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patched:
         patched.setattr("siamtune.search.study.os.fsync", full)
-        propose(study, space, lambda rejected: None)
+        with pytest.raises(OSError, match="No space"):
+            propose(study, space, lambda rejected: None)
     assert path.read_bytes() == before
     # Whoever goes on in this process is heard by the next one.
     report_epoch(study, first.number, 1, 0.7)
