@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
 
 if TYPE_CHECKING:
@@ -118,3 +119,31 @@ def test_a_search_is_played_on_a_table_that_a_run_has_left(
     assert cut.seconds_until(goal) < full.seconds_until(goal)
     # Played until the goal only, it ends there.
     assert played("none", trials=60, slots=4, until=goal).seconds[-1] == full.seconds_until(goal)
+
+    from search_quality import OptunaTPE, RayOptunaASHA
+
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3)
+    for peer in (OptunaTPE(spaces["asha"], 0, pruner), RayOptunaASHA(spaces["asha"], 0, 9)):
+        theirs = play(table, spaces["asha"], peer, trials=30, slots=2)
+        assert set(theirs.epochs) <= {2, 6, 9}
+        assert 0.85 * goal < theirs.best[-1] <= table.auc.max()
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_driver_is_played_as_a_search_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from driver import CONTENDERS, TRIALS_A_TURN, Played, Siamtune, history
+
+    from siamtune.search.records import read_records
+    from siamtune.search.space import load_space
+
+    (tmp_path / "space.yaml").write_text(SPACE.replace("SCHEDULER", "asha: {min_epochs: 4}"))
+    space = load_space(str(tmp_path / "space.yaml"))
+    past = history(space, 30)
+    ours = Siamtune(tmp_path, space, past)
+    for contender in (ours, CONTENDERS["Optuna alone"](tmp_path, space, past)):
+        assert Played(contender).results_per_s() > 0
+    records = read_records(ours.run.trials_path)
+    assert sum(record.ended_for_good for record in records.values()) >= 30 + TRIALS_A_TURN
