@@ -1,4 +1,4 @@
-"""What the benchmarks share: two ways of doing one thing, timed in turns, and what came of it.
+"""What the benchmarks share: ways of doing one thing, timed in turns, and what came of it.
 
 A figure is a ratio from one run: ours against theirs, in turns, five times or more. A machine that
 others use as well then slows both, and the spread tells how much that still left to chance.
@@ -8,7 +8,9 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -69,6 +71,46 @@ def in_turns(
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             values[which].append((ours, theirs)[which]())
     return values
+
+
+def side_by_side(
+    ours: Callable[[], float], peers: Mapping[str, Callable[[], float]], repeats: int = REPEATS
+) -> dict[str, tuple[list[float], list[float]]]:
+    """What ours and each peer measured: all of them once a turn, each the first in its turn.
+
+    A peer that fails is left out from then on, and what was measured of it; the log says why.
+    """
+    own: list[float] = []
+    values: dict[str, list[float]] = {peer: [] for peer in peers}
+    for turn in range(repeats):
+        if not values:
+            break
+        names = [None, *values]
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            began = perf_counter()
+            try:
+                if name is None:
+                    own.append(ours())
+                else:
+                    values[name].append(peers[name]())
+                told = f"{perf_counter() - began:.1f} s"
+            except Exception as error:
+                if name is None:
+                    raise
+                del values[name]
+                told = f"failed and is left out: {why(error)}"
+            print(f"turn {turn + 1} of {repeats}: {name or 'ours'}: {told}", file=sys.stderr)
+    return {peer: (own, theirs) for peer, theirs in values.items()}
+
+
+def why(error: Exception) -> str:
+    """The last line of an error; of a program's, the last line that it wrote."""
+    told = str(error)
+    if isinstance(error, subprocess.CalledProcessError) and error.stderr:
+        told = error.stderr
+    lines = [line for line in told.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def seconds(work: Callable[[], object]) -> float:

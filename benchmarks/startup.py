@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measuring import REPEATS, Figure, Options, in_turns, run_alone, seconds, wanted
+from measuring import REPEATS, Figure, Options, run_alone, seconds, side_by_side, wanted
 
 TRIALS, EPOCHS = 1000, 6
 BIN = Path(sys.executable).parent
@@ -64,18 +64,18 @@ def startup(options: Options) -> Iterator[Figure]:
                 continue
             told = subprocess.run(command, check=True, capture_output=True, text=True)  # warms up
             assert "ls" not in command or "1000" in told.stdout, told.stdout
-            for peer in peers:
-                theirs = [str(BIN / peer), "--help"]
-                timed(theirs)
-                ours_s, theirs_s = in_turns(
-                    lambda command=command: timed(command),
-                    lambda theirs=theirs: timed(theirs),
-                    repeats,
-                )
+            helps = {f"{peer} --help": [str(BIN / peer), "--help"] for peer in peers}
+            for theirs in helps.values():
+                subprocess.run(theirs, check=False, capture_output=True)
+            values = side_by_side(
+                lambda command=command: timed(command),
+                {name: lambda theirs=theirs: timed(theirs) for name, theirs in helps.items()},
+                repeats,
+            )
+            for against, (ours_s, theirs_s) in values.items():
                 yield Figure(
-                    f"S7 {what}", f"{peer} --help", "s", ours_s, theirs_s,
-                    goal=goal_s, goal_of="ours",
-                )  # fmt: skip
+                    f"S7 {what}", against, "s", ours_s, theirs_s, goal=goal_s, goal_of="ours"
+                )
 
 
 if __name__ == "__main__":

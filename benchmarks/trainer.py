@@ -1,7 +1,7 @@
 """S3: pictures a second of a whole epoch, against bare steps and against what one writes first.
 
-    python benchmarks/trainer.py --data-home DIR            # three architectures
-    python benchmarks/trainer.py --data-home DIR --long     # all of them
+    python benchmarks/trainer.py --data-home DIR            # hani and resnet
+    python benchmarks/trainer.py --data-home DIR --long     # every architecture
 
 Ours is an epoch as a search trains it: sampling, augmentation, normalization, loss, steps,
 evaluation, checkpoint and TensorBoard; only pictures that are trained on count. The bare step is
@@ -19,7 +19,7 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
-from measuring import REPEATS, Figure, Options, in_turns, run_alone, wanted
+from measuring import REPEATS, Figure, Options, run_alone, side_by_side, wanted
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -31,10 +31,11 @@ from siamtune.launch.worker import data_source, prepare_faces, run_trial
 from siamtune.models import build_model
 from siamtune.training.optimizers import build_optimizer
 
-ARCHITECTURES = {  # what a bare epoch lacks weighs most in the first, evaluation in the second
-    "hani": True, "deepid": True, "resnet": True, "chopra": False, "custom": False, "deepid2": False
-}  # fmt: skip
-BARE_S = 4.0  # at least so many seconds of bare steps a turn
+ARCHITECTURES = ("hani", "deepid", "resnet", "chopra", "custom", "deepid2")
+BARE = "bare steps"
+FIRST = "Dataset with cv2, DataLoader with two workers"
+GOALS = {BARE: 0.9, FIRST: 5.0}
+BARE_S = 3.0  # at least so many seconds of bare steps a turn
 FIRST_BATCHES = 12  # of what one writes first, a turn; two more begin
 
 
@@ -43,16 +44,11 @@ def trainer(options: Options) -> Iterator[Figure]:
         DataSpec("lfw", str(options.data_home.resolve())) if options.data_home else DataSpec("demo")
     )
     cores = torch.get_num_threads()
-    for architecture, short in ARCHITECTURES.items():
-        name = f"S3 {architecture}: images/s, one thread"
-        if (short or options.long) and wanted(options, name):
-            yield against_bare_steps(name, architecture, data)
-    name = f"S3 resnet: images/s, {cores} threads"
-    if wanted(options, name):
-        yield against_what_one_writes_first(name, data, cores)
-    name = f"S3 hani: images/s, {cores} threads"
-    if options.long and wanted(options, name):
-        yield against_what_one_writes_first(name, data, cores, architecture="hani")
+    # What a bare epoch lacks weighs most in hani, whose steps are the cheapest.
+    for architecture in ARCHITECTURES if options.long else ("hani",):
+        yield from compared(options, architecture, data, 1, (BARE,))
+    for architecture in ("resnet", "hani") if options.long else ("resnet",):
+        yield from compared(options, architecture, data, cores, (BARE, FIRST))
 
 
 def job(folder: str, flat: dict[str, object], data: DataSpec, threads: int) -> TrialJob:
@@ -69,19 +65,34 @@ def epoch_images_per_s(results: Iterator[dict[str, dict[str, float]]]) -> float:
     return metrics["images_per_second"] * metrics["seconds"] / (perf_counter() - started)
 
 
-def against_bare_steps(name: str, architecture: str, data: DataSpec) -> Figure:
+def compared(
+    options: Options, architecture: str, data: DataSpec, threads: int, peers: tuple[str, ...]
+) -> Iterator[Figure]:
+    name = f"S3 {architecture}: images/s, {'one thread' if threads == 1 else f'{threads} threads'}"
+    peers = tuple(peer for peer in peers if wanted(options, f"{name} {peer}"))
+    if not peers:
+        return
     flat = {"model.architecture": architecture, "epochs": REPEATS + 1}
     config = trial_config(flat)
     channels = prepare_faces(data, config.data).images.shape[1]
+    rates = {
+        BARE: bare_images_per_s(config, channels),
+        FIRST: first_images_per_s(data_source(data), config),
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(run_trial(job(folder, flat, data, threads=1))) as results,
+        closing(run_trial(job(folder, flat, data, threads))) as results,
     ):
         epoch_images_per_s(results)  # warms up
-        bare = bare_images_per_s(config, channels)
-        next(bare)
-        ours, theirs = in_turns(lambda: epoch_images_per_s(results), lambda: next(bare))
-    return Figure(name, "bare steps", "images/s", ours, theirs, better="more", goal=0.9)
+        if BARE in peers:
+            next(rates[BARE])
+        values = side_by_side(
+            lambda: epoch_images_per_s(results),
+            {peer: lambda peer=peer: next(rates[peer]) for peer in peers},
+        )
+    for against, (ours, theirs) in values.items():
+        goal = GOALS[against]
+        yield Figure(name, against, "images/s", ours, theirs, better="more", goal=goal)
 
 
 def bare_images_per_s(config: TrialConfig, channels: int) -> Iterator[float]:
@@ -163,22 +174,6 @@ def first_images_per_s(source: Source, config: TrialConfig) -> Iterator[float]:
         took_s = perf_counter() - started
         del batches  # ends its workers: they must not read on while the others are timed
         yield FIRST_BATCHES * count / took_s
-
-
-def against_what_one_writes_first(
-    name: str, data: DataSpec, threads: int, architecture: str = "resnet"
-) -> Figure:
-    flat = {"epochs": REPEATS + 1, "model.architecture": architecture}
-    config = trial_config(flat)
-    theirs_by_turn = first_images_per_s(data_source(data), config)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(run_trial(job(folder, flat, data, threads))) as results,
-    ):
-        epoch_images_per_s(results)
-        ours, theirs = in_turns(lambda: epoch_images_per_s(results), lambda: next(theirs_by_turn))
-    against = "Dataset with cv2, DataLoader with two workers"
-    return Figure(name, against, "images/s", ours, theirs, better="more", goal=5.0)
 
 
 if __name__ == "__main__":

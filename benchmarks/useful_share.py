@@ -5,27 +5,29 @@
 
 Two slots, one processor core each, the same trials for all: siamtune's search; Optuna with a
 process a job; Ray Tune with OptunaSearch, ASHA and a fresh actor a trial. The others train with
-siamtune's trainer too, so that only what lies between trials differs. Wall seconds begin with the
-first trial.
+siamtune's trainer too, so that only what lies between trials differs. For all of them wall seconds
+begin when the first epoch of training does and end with the last trial: what a search starts once,
+processes that import torch, would else be most of a short one. The goal is one of the long form.
 """
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from time import time
 
 import optuna
 import torch
-from measuring import Figure, Options, in_turns, run_alone, wanted
+from measuring import Figure, Options, run_alone, side_by_side, wanted
 
 from siamtune.config import trial_config
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, run_search
 from siamtune.launch.worker import prepare_faces
 from siamtune.search.runs import new_run
-from siamtune.search.space import load_space
+from siamtune.search.space import Space, load_space
 from siamtune.search.suggest import suggest
 from siamtune.training.trainer import epochs
 
@@ -41,27 +43,36 @@ space:
 """
 
 
-class Silent:
-    def update(self, records, changed) -> None: ...
+class FirstEpochs:
+    """Watches a search: when the first epoch of each trial began."""
+
+    def __init__(self) -> None:
+        self.began: dict[int, float] = {}
+
+    def update(self, records, changed) -> None:
+        if changed.epochs:
+            self.began.setdefault(changed.number, time() - changed.epochs[0]["seconds"])
+
     def tick(self) -> None: ...
     def log(self, line: str) -> None: ...
 
 
-def share(spans: list[tuple[float, float]], trained_s: float) -> float:
-    """From each trial's start and end, and what all of them trained."""
-    wall_s = max(end for _, end in spans) - min(start for start, _ in spans)
-    return trained_s / (SLOTS * wall_s)
+def share(began: Iterable[float], ended: Iterable[float], trained_s: float) -> float:
+    """From when each trial's first epoch began and it ended, and what all of them trained."""
+    return trained_s / (SLOTS * (max(ended) - min(began)))
 
 
 def ours(work: Path, space: str, data: DataSpec, trials: int) -> float:
+    view = FirstEpochs()
     result = run_search(
         new_run(work / "runs", None, "share"), load_space(space), data,
         {"data": data.source, "protocol": "identity-holdout", "split": "-"},
-        SearchOptions(trials=trials, concurrent=SLOTS), Silent(),
+        SearchOptions(trials=trials, concurrent=SLOTS), view,
     )  # fmt: skip
     records = result.records.values()
     return share(
-        [(record.started, record.ended or 0.0) for record in records],
+        view.began.values(),
+        [record.ended or 0.0 for record in records],
         sum(record.training_s for record in records),
     )
 
@@ -74,6 +85,7 @@ def trained(config: dict, data: DataSpec) -> Iterator[dict[str, float]]:
 
 
 def optuna_job(journal: str, space: str, data: DataSpec, left) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(journal))
     study = optuna.load_study(
         study_name="share", storage=storage,
@@ -85,6 +97,8 @@ def optuna_job(journal: str, space: str, data: DataSpec, left) -> None:
     def objective(trial: optuna.Trial) -> float:
         trained_s = 0.0
         for metrics in trained(suggest(loaded, trial), data):
+            if not trained_s:
+                trial.set_user_attr("began", time() - metrics["seconds"])
             trained_s += metrics["seconds"]
             trial.set_user_attr("trained_s", trained_s)
             trial.report(metrics["val/auc"], int(metrics["epoch"]))
@@ -117,11 +131,19 @@ def optuna_processes(space: str, data: DataSpec, trials: int) -> float:
             job.start()
         for job in jobs:
             job.join()
+            if job.exitcode:
+                raise RuntimeError(f"a process ended with exit code {job.exitcode}")
         ended = [trial for trial in study.get_trials() if trial.datetime_complete]
     return share(
-        [(t.datetime_start.timestamp(), t.datetime_complete.timestamp()) for t in ended],
+        [t.user_attrs["began"] for t in ended],
+        [t.datetime_complete.timestamp() for t in ended],
         sum(t.user_attrs["trained_s"] for t in ended),
     )
+
+
+def drawn(space: Space, trial: optuna.Trial) -> None:
+    """The space as OptunaSearch wants it; it must be of a module, because Tune pickles it."""
+    suggest(space, trial)
 
 
 def ray_tune(space: str, data: DataSpec, trials: int) -> float:
@@ -131,7 +153,7 @@ def ray_tune(space: str, data: DataSpec, trials: int) -> float:
 
     loaded = load_space(space)
     began: dict[str, float] = {}
-    spans: dict[str, tuple[float, float]] = {}
+    ended: list[float] = []
     trained_s: dict[str, float] = {}
 
     def trial(config: dict) -> None:
@@ -141,31 +163,33 @@ def ray_tune(space: str, data: DataSpec, trials: int) -> float:
             tune.report({"auc": metrics["val/auc"], "epoch": metrics["epoch"],
                          "trained_s": metrics["seconds"]})  # fmt: skip
 
-    class Spans(tune.Callback):
-        def on_trial_start(self, iteration, trials, trial, **info) -> None:
-            began.setdefault(trial.trial_id, time())
-
+    class Heard(tune.Callback):
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
             seconds = result.get("trained_s", 0.0)
+            began.setdefault(trial.trial_id, time() - seconds)
             trained_s[trial.trial_id] = trained_s.get(trial.trial_id, 0.0) + seconds
 
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
-            spans[trial.trial_id] = began[trial.trial_id], time()
+            ended.append(time())
 
     with tempfile.TemporaryDirectory() as folder:
-        tune.Tuner(
+        results = tune.Tuner(
             trial,
             tune_config=tune.TuneConfig(
                 num_samples=trials, max_concurrent_trials=SLOTS, metric="auc", mode="max",
-                search_alg=OptunaSearch(space=lambda t: suggest(loaded, t) and None),
+                search_alg=OptunaSearch(
+                    space=partial(drawn, loaded), metric="auc", mode="max"
+                ),
                 scheduler=ASHAScheduler(
                     time_attr="epoch", max_t=int(loaded.fixed["epochs"]), grace_period=1,
                     reduction_factor=3,
                 ),
             ),
-            run_config=tune.RunConfig(storage_path=folder, callbacks=[Spans()], verbose=0),
+            run_config=tune.RunConfig(storage_path=folder, callbacks=[Heard()], verbose=0),
         ).fit()  # fmt: skip
-    return share(list(spans.values()), sum(trained_s.values()))
+    if results.errors:
+        raise results.errors[0]
+    return share(began.values(), ended, sum(trained_s.values()))
 
 
 def useful_share(options: Options) -> Iterator[Figure]:
@@ -175,7 +199,7 @@ def useful_share(options: Options) -> Iterator[Figure]:
         if options.data_home and options.long
         else DataSpec("demo")
     )
-    trials, length = (32, 12) if options.long else (8, 4)
+    trials, length = (32, 12) if options.long else (6, 4)
     turn = count()
     with tempfile.TemporaryDirectory(prefix="siamtune-benchmark-") as name:
         work = Path(name)
@@ -194,10 +218,15 @@ def useful_share(options: Options) -> Iterator[Figure]:
             ),
         }
         figure = f"S2 useful share, {trials} trials of {data.source}, {SLOTS} slots"
-        for against, theirs in peers.items():
-            if wanted(options, f"{figure} {against}"):
-                values = in_turns(lambda: ours(work, space(), data, trials), theirs)
-                yield Figure(figure, against, "", *values, better="more", goal=0.92, goal_of="ours")
+        theirs = {
+            against: measure
+            for against, measure in peers.items()
+            if wanted(options, f"{figure} {against}")
+        }
+        values = side_by_side(lambda: ours(work, space(), data, trials), theirs)
+        goal = 0.92 if options.long else None
+        for against, (own, other) in values.items():
+            yield Figure(figure, against, "", own, other, better="more", goal=goal, goal_of="ours")
 
 
 if __name__ == "__main__":

@@ -147,3 +147,31 @@ def test_the_driver_is_played_as_a_search_calls_it(
         assert Played(contender).results_per_s() > 0
     records = read_records(ours.run.trials_path)
     assert sum(record.ended_for_good for record in records.values()) >= 30 + TRIALS_A_TURN
+
+
+def test_each_peer_is_measured_beside_ours_and_one_that_fails_loses_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from measuring import side_by_side
+
+    asked: list[str] = []
+
+    def measure(name: str, most: int = 9) -> float:
+        asked.append(name)
+        if asked.count(name) > most:
+            subprocess.run([sys.executable, "-c", "1 / 0"], check=True, stderr=-1, text=True)
+        return float(asked.count(name))
+
+    values = side_by_side(
+        lambda: measure("ours"),
+        {"good": lambda: measure("good"), "bad": lambda: measure("bad", 1)},
+        repeats=3,
+    )
+    assert values == {"good": ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])}
+    assert asked == ["ours", "good", "bad", "good", "bad", "ours", "ours", "good"]
+    assert "bad: failed and is left out: ZeroDivisionError: division by zero" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda: 1 / 0, {"good": lambda: 1.0})
