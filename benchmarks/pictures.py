@@ -49,7 +49,7 @@ print(took_s, peak_mb() - before, (decoded + faces.images.nbytes) / 1e6)
 def peak_mb() -> float:
     """The most that this process has held; getrusage would tell its parent's where that is more."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1.024e-3 for line in lines if line.startswith("VmHWM"))
 
 
 def prepared(source: Source, cache: Path, crop_factor: float):
