@@ -31,6 +31,7 @@ from siamtune.search.study import Past, Proposal, open_study, write_study
 from siamtune.search.suggest import suggest
 
 SLOTS, TRIALS_A_TURN = 32, 40
+DEAR_TRIALS_A_TURN = 8  # after 10,000 trials, when a proposal of the others takes seconds
 LENGTHS = (4, 4, 4, 4, 4, 4, 12, 12, 36, 60)  # epochs of past trials: ASHA stops most at 4
 METRICS = ("val/f1", "val/accuracy", "val/eer", "train/loss", "threshold", "lr", "seconds",
            "images_per_second", "evaluation_s", "val/precision@1", "val/map@r")  # fmt: skip
@@ -243,11 +244,11 @@ class Played:
             self.suggestions_s.append(took)
         return value
 
-    def results_per_s(self) -> float:
+    def results_per_s(self, trials: int = TRIALS_A_TURN) -> float:
         """Epochs a second until so many trials have ended."""
         started, results, ended = perf_counter(), 0, 0
         self.suggestions_s, self.longest_s = [], 0.0
-        while ended < TRIALS_A_TURN:
+        while ended < trials:
             for at, (trial, epoch) in enumerate(self.slots):
                 stop = self._timed(self.contender.report, trial, epoch + 1)
                 results += 1
@@ -266,6 +267,7 @@ def driver(options: Options) -> Iterator[Figure]:
     sizes = (100, 1000, 10_000) if options.long else (100, 1000)
     for trials in sizes:
         past = history(space, trials)
+        a_turn = TRIALS_A_TURN if trials < 10_000 else DEAR_TRIALS_A_TURN
         with tempfile.TemporaryDirectory(prefix="siamtune-benchmark-") as name:
             ours = Played(Siamtune(Path(name), space, past))
             behind[trials] = bytes_a_trial(ours.contender.run, space, trials)
@@ -278,14 +280,14 @@ def driver(options: Options) -> Iterator[Figure]:
                 pauses: list[float] = []
                 peers: tuple[list[float], list[float]] = ([], [])
 
-                def own(suggestions=suggestions, pauses=pauses, ours=ours) -> float:
-                    rate = ours.results_per_s()
+                def own(suggestions=suggestions, pauses=pauses, ours=ours, n=a_turn) -> float:
+                    rate = ours.results_per_s(n)
                     suggestions.append(sum(ours.suggestions_s) / len(ours.suggestions_s) * 1e3)
                     pauses.append(ours.longest_s)
                     return rate
 
-                def other(theirs=theirs, peers=peers) -> float:
-                    rate = theirs.results_per_s()
+                def other(theirs=theirs, peers=peers, n=a_turn) -> float:
+                    rate = theirs.results_per_s(n)
                     peers[0].append(sum(theirs.suggestions_s) / len(theirs.suggestions_s) * 1e3)
                     peers[1].append(theirs.longest_s)
                     return rate
