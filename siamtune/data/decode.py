@@ -37,8 +37,8 @@ DECODE_VERSION = 1
 # they bound the memory taken: 40 pictures a thread, at most 50 MB.
 PICTURES_PER_TASK = 10
 TASKS_AHEAD_PER_THREAD = 3
-# Bytes: the kernel takes large pieces in large pages, in two thirds of the time.
-WRITTEN_AT_ONCE = 1 << 22
+# Bytes: pieces of 4 MB cost the kernel three times as much.
+WRITTEN_AT_ONCE = 1 << 20
 NAMES_SHOWN = 10
 PIXELS, INDEX = "pixels.bin", "index.npz"
 
@@ -146,23 +146,53 @@ def rgb_picture(picture: Path | NDArray[np.uint8]) -> Picture | None:
     return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture
 
 
-def _decoded(source: Source) -> Iterator[Picture | None]:
-    """Pictures in order; threads run a bounded number ahead (OpenCV lets go of the GIL)."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some pictures in order: the size of each, None of an unreadable one, and their pixels."""
+
+    sizes: list[tuple[int, int] | None]
+    buffer: NDArray[np.uint8]
+    filled: int  # bytes of it
+
+
+def _decoded(source: Source) -> Iterator[_Part]:
+    """All pictures in order; threads run a bounded number ahead (OpenCV lets go of the GIL).
+
+    A part's buffer is filled anew when the next part is asked for. A thread frees each picture
+    before it decodes the next: freed elsewhere and later, its memory would go back to the kernel
+    and come back page by page.
+    """
     threads = available_threads()
     count = len(source.identities)
+    free: deque[NDArray[np.uint8]] = deque()
 
-    def run(start: int) -> list[Picture | None]:
-        stop = min(start + PICTURES_PER_TASK, count)
-        return [rgb_picture(source.pictures[position]) for position in range(start, stop)]
+    def run(start: int) -> _Part:
+        sizes: list[tuple[int, int] | None] = []
+        buffer, filled = free.pop() if free else np.empty(0, np.uint8), 0
+        for position in range(start, min(start + PICTURES_PER_TASK, count)):
+            picture = rgb_picture(source.pictures[position])
+            if picture is None:
+                sizes.append(None)
+                continue
+            sizes.append(picture.shape[:2])
+            if filled + picture.size > len(buffer):
+                larger = np.empty(filled + picture.size * PICTURES_PER_TASK, np.uint8)
+                larger[:filled] = buffer[:filled]
+                buffer = larger
+            buffer[filled : filled + picture.size].reshape(picture.shape)[:] = picture
+            filled += picture.size
+        return _Part(sizes, buffer, filled)
 
-    pending: deque[Future[list[Picture | None]]] = deque()
+    pending: deque[Future[_Part]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, PICTURES_PER_TASK):
             pending.append(pool.submit(run, start))
             if len(pending) > TASKS_AHEAD_PER_THREAD * threads:
-                yield from pending.popleft().result()
+                part = pending.popleft().result()
+                yield part
+                free.append(part.buffer)
         while pending:
-            yield from pending.popleft().result()
+            yield pending.popleft().result()
 
 
 def available_threads() -> int:
@@ -192,16 +222,21 @@ def _fill(source: Source, folder: Path, progress: Progress | None) -> None:
     sizes: list[tuple[int, int]] = []
     positions: list[int] = []
     unreadable: list[str] = []
-    with open(folder / PIXELS, "wb", buffering=WRITTEN_AT_ONCE) as pixels:
-        for position, picture in enumerate(_decoded(source)):
-            if picture is None:
-                unreadable.append(source.picture_name(position))
-            else:
-                pixels.write(np.ascontiguousarray(picture).data)
-                sizes.append(picture.shape[:2])
-                positions.append(position)
-            if progress:
-                progress("decoding pictures", position + 1, count)
+    done = 0
+    with open(folder / PIXELS, "wb") as pixels:  # pieces beyond its small buffer go past it
+        for part in _decoded(source):
+            for start in range(0, part.filled, WRITTEN_AT_ONCE):
+                stop = min(start + WRITTEN_AT_ONCE, part.filled)
+                pixels.write(part.buffer[start:stop].data)
+            for position, size in enumerate(part.sizes, done):
+                if size is None:
+                    unreadable.append(source.picture_name(position))
+                else:
+                    sizes.append(size)
+                    positions.append(position)
+                if progress:
+                    progress("decoding pictures", position + 1, count)
+            done += len(part.sizes)
     if unreadable:
         _tell_unreadable(unreadable, count)
     heights, widths = np.array(sizes, np.int64).T

@@ -271,6 +271,28 @@ class Counted(Sequence[Picture]):
         return np.zeros((2, 2, 3), np.uint8)
 
 
+def test_pictures_of_all_sizes_lie_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts grow with their pictures and are filled anew; pieces end anywhere."""
+    monkeypatch.setattr(module, "WRITTEN_AT_ONCE", 1000)
+    rng = np.random.default_rng(0)
+    sides = rng.integers(2, 60, (20 * PICTURES_PER_TASK + 3, 2))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(len(sides))]
+    for number, (path, side) in enumerate(zip(paths, sides, strict=True)):
+        cv2.imwrite(str(path), rng.integers(0, 256, (*side, 3), np.uint8))
+        if number % 7 == 3:
+            path.write_bytes(b"broken")
+    decoded = decode(source_of(paths), tmp_path / "cache")
+    readable = [number for number in range(len(sides)) if number % 7 != 3]
+    assert decoded.positions.tolist() == readable
+    for index, number in enumerate(readable):
+        expected = cv2.cvtColor(cv2.imread(str(paths[number])), cv2.COLOR_BGR2RGB)
+        np.testing.assert_array_equal(decoded.picture(index), expected)
+
+
 def test_decoding_runs_only_so_far_ahead_of_writing() -> None:
     pictures = Counted()
     decoded = module._decoded(source_of(pictures))
