@@ -1,7 +1,7 @@
 """S5: the driver of a search after 100, 1,000 and 10,000 trials; results as fast as they come.
 
-    python benchmarks/driver.py             # 100 and 1,000
-    python benchmarks/driver.py --long      # 10,000 too
+    python benchmarks/driver.py             # 100 and 1,000, against Ray's
+    python benchmarks/driver.py --long      # 10,000, too, and against Optuna alone
 
 Thirty-two slots are played by one loop: each reports an epoch in its turn and asks whether to stop;
 one that is free asks for the next trial. siamtune's own driver (study, record, checkpoints kept) is
@@ -274,6 +274,8 @@ def driver(options: Options) -> Iterator[Figure]:
             for against, contender in CONTENDERS.items():
                 figure = f"S5 results/s after {trials:,} trials, {SLOTS} slots"
                 if not wanted(options, f"{figure} {against}"):
+                    continue
+                if against == "Optuna alone" and not options.long:
                     continue
                 theirs = Played(contender(Path(name), space, past))
                 suggestions: list[float] = []

@@ -132,21 +132,25 @@ def play(
 ) -> Played:  # fmt: skip
     """A whole search of a space on the table, or until an AUC is reached.
 
-    A proposal that is not in the table is its nearest configuration there: alike in choices and in
-    what is active, then near in numbers. As many trials as there are slots run at once; each epoch
-    takes the seconds that it took.
+    What is trained is the nearest configuration of the table that has not been trained yet: alike
+    in choices and in what is active, then near in numbers. (Were it trained again, a searcher that
+    has found a good one would be told the same for ever, and a real one is told of what lies about
+    it.) As many trials as there are slots run at once; each epoch takes the seconds that it took.
     """
     places = np.array([_place(space, configuration) for configuration in table.configurations])
     epochs = table.auc.shape[1]
     # When, the number of a trial, its row, the epoch that ends then, the searcher's handle.
     queue: list[tuple[float, int, int, int, Any]] = []
     lengths: list[int] = []
+    trained = np.zeros(len(places), bool)
 
     def start(now: float) -> None:
-        if len(lengths) == trials:
+        if len(lengths) == trials or trained.all():
             return
         trial, dials = searcher.start()
-        row = int(np.abs(places - _place(space, dials)).sum(1).argmin())
+        distance = np.abs(places - _place(space, dials)).sum(1)
+        row = int(np.where(trained, np.inf, distance).argmin())
+        trained[row] = True
         heapq.heappush(queue, (now + table.seconds[row, 0], len(lengths), row, 1, trial))
         lengths.append(0)
 

@@ -199,7 +199,7 @@ def useful_share(options: Options) -> Iterator[Figure]:
         if options.data_home and options.long
         else DataSpec("demo")
     )
-    trials, length = (32, 12) if options.long else (6, 4)
+    trials, length = (32, 12) if options.long else (4, 4)
     turn = count()
     with tempfile.TemporaryDirectory(prefix="siamtune-benchmark-") as name:
         work = Path(name)
