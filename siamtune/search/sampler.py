@@ -128,7 +128,7 @@ class BoundedTPE(TPESampler):
 
 
 class _Seen:
-    """A study that shows only some of its measured trials, and all that run."""
+    """A study that shows only some of its measured trials; of others it is not asked here."""
 
     def __init__(self, study: Study, measured: Sequence[FrozenTrial]) -> None:
         self._study = study
@@ -140,11 +140,7 @@ class _Seen:
     def _get_trials(
         self, deepcopy: bool, states: Container[TrialState], use_cache: bool = False
     ) -> list[FrozenTrial]:
-        trials = [trial for trial in self._measured if trial.state in states]
-        if TrialState.RUNNING in states:
-            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            trials = sorted([*trials, *running], key=lambda trial: trial.number)
-        return trials
+        return [trial for trial in self._measured if trial.state in states]
 
 
 def _seen(study: Study, measured: Sequence[FrozenTrial]) -> Study:
