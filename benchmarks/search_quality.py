@@ -20,7 +20,7 @@ from typing import Any
 
 import optuna
 from driver import FakeTrial
-from measuring import Figure, Options, in_turns, run_alone, wanted
+from measuring import Figure, Options, run_alone, side_by_side, wanted
 from table import Searcher, Siamtune, Table, load, play
 
 from siamtune.search.dimensions import ChoiceDimension, Dimension, IntDimension
@@ -243,17 +243,19 @@ def search_quality(options: Options) -> Iterator[Figure]:
                 lambda seed, name=name: SyneTune(python, name, space, seed, epochs),
                 1.0,
             )
-    for against, (theirs, goal) in peers.items():
-        if not wanted(options, f"S6 {against}"):
-            continue
-        seeds = itertools.count(), itertools.count()
-        values = in_turns(
-            lambda seeds=seeds: mean_of(siamtune("tpe", "asha"), seeds[0]),
-            lambda theirs=theirs, seeds=seeds: mean_of(theirs, seeds[1]),
-        )
+    peers = {name: peer for name, peer in peers.items() if wanted(options, f"S6 {name}")}
+    seeds = {name: itertools.count() for name in ("ours", *peers)}
+    values = side_by_side(
+        lambda: mean_of(siamtune("tpe", "asha"), seeds["ours"]),
+        {
+            name: lambda name=name, theirs=theirs: mean_of(theirs, seeds[name])
+            for name, (theirs, _) in peers.items()
+        },
+    )
+    for against, (ours, theirs) in values.items():
         yield Figure(
             f"S6 simulated time until {GOAL:.0%} of the best AUC, mean of {a_turn} searches",
-            against, "s", *values, goal=goal,
+            against, "s", ours, theirs, goal=peers[against][1],
         )  # fmt: skip
 
 
