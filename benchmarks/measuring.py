@@ -209,6 +209,8 @@ def run_alone(benchmark: Benchmark, doc: str) -> None:
     figures: list[Figure] = []
     print("\n".join(HEAD), flush=True)
     for figure in benchmark(options):
+        if not wanted(options, f"{figure.name} {figure.against}"):
+            continue  # measured along with one that is
         figures.append(figure)
         print(row(figure), flush=True)
         if given.write:  # what there is so far outlives an interruption

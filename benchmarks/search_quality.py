@@ -243,7 +243,8 @@ def search_quality(options: Options) -> Iterator[Figure]:
                 lambda seed, name=name: SyneTune(python, name, space, seed, epochs),
                 1.0,
             )
-    peers = {name: peer for name, peer in peers.items() if wanted(options, f"S6 {name}")}
+    figure = f"S6 simulated time until {GOAL:.0%} of the best AUC, mean of {a_turn} searches"
+    peers = {name: peer for name, peer in peers.items() if wanted(options, f"{figure} {name}")}
     seeds = {name: itertools.count() for name in ("ours", *peers)}
     values = side_by_side(
         lambda: mean_of(siamtune("tpe", "asha"), seeds["ours"]),
@@ -253,10 +254,7 @@ def search_quality(options: Options) -> Iterator[Figure]:
         },
     )
     for against, (ours, theirs) in values.items():
-        yield Figure(
-            f"S6 simulated time until {GOAL:.0%} of the best AUC, mean of {a_turn} searches",
-            against, "s", ours, theirs, goal=peers[against][1],
-        )  # fmt: skip
+        yield Figure(figure, against, "s", ours, theirs, goal=peers[against][1])
 
 
 if __name__ == "__main__":
