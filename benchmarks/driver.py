@@ -220,10 +220,9 @@ class RayDefaults:
             logger.log_trial_end(trial)
 
 
-CONTENDERS: dict[str, Callable[[Path, Space, list[Past]], Contender]] = {
-    "Ray's OptunaSearch, ASHA and loggers": RayDefaults,
-    "Optuna alone": OptunaAlone,
-}
+Made = Callable[[Path, Space, list[Past]], Contender]
+CONTENDERS: dict[str, Made] = {"Ray's OptunaSearch, ASHA and loggers": RayDefaults}
+LONG_CONTENDERS: dict[str, Made] = {**CONTENDERS, "Optuna alone": OptunaAlone}
 
 
 class Played:
@@ -264,6 +263,7 @@ def driver(options: Options) -> Iterator[Figure]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load_space("lfw")
     behind: dict[int, tuple[float, float]] = {}
+    contenders = LONG_CONTENDERS if options.long else CONTENDERS
     sizes = (100, 1000, 10_000) if options.long else (100, 1000)
     for trials in sizes:
         past = history(space, trials)
@@ -271,11 +271,9 @@ def driver(options: Options) -> Iterator[Figure]:
         with tempfile.TemporaryDirectory(prefix="siamtune-benchmark-") as name:
             ours = Played(Siamtune(Path(name), space, past))
             behind[trials] = bytes_a_trial(ours.contender.run, space, trials)
-            for against, contender in CONTENDERS.items():
+            for against, contender in contenders.items():
                 figure = f"S5 results/s after {trials:,} trials, {SLOTS} slots"
                 if not wanted(options, f"{figure} {against}"):
-                    continue
-                if against == "Optuna alone" and not options.long:
                     continue
                 theirs = Played(contender(Path(name), space, past))
                 suggestions: list[float] = []

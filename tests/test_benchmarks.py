@@ -135,7 +135,7 @@ def test_the_driver_is_played_as_a_search_calls_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from driver import CONTENDERS, TRIALS_A_TURN, Played, Siamtune, history
+    from driver import LONG_CONTENDERS, TRIALS_A_TURN, Played, Siamtune, history
 
     from siamtune.search.records import read_records
     from siamtune.search.space import load_space
@@ -144,7 +144,7 @@ def test_the_driver_is_played_as_a_search_calls_it(
     space = load_space(str(tmp_path / "space.yaml"))
     past = history(space, 30)
     ours = Siamtune(tmp_path, space, past)
-    for contender in (ours, CONTENDERS["Optuna alone"](tmp_path, space, past)):
+    for contender in (ours, LONG_CONTENDERS["Optuna alone"](tmp_path, space, past)):
         assert Played(contender).results_per_s() > 0
     records = read_records(ours.run.trials_path)
     assert sum(record.ended_for_good for record in records.values()) >= 30 + TRIALS_A_TURN
@@ -176,3 +176,46 @@ def test_each_peer_is_measured_beside_ours_and_one_that_fails_loses_no_other(
     )
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda: 1 / 0, {"good": lambda: 1.0})
+
+
+def test_contenders_for_equal_time_are_spaces_and_differ_in_what_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import yaml
+    from equal_time import LONG, contenders
+
+    from siamtune.config import DEFAULTS
+    from siamtune.report.evidence import SEED, SIAMTUNE
+    from siamtune.search.space import complete, load_space
+
+    spaces = {}
+    for name, content in contenders(trial_epochs=7, long_epochs=70).items():
+        path = tmp_path / f"{len(spaces)}.yaml"
+        path.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+        spaces[name] = load_space(str(path))
+    ours, random = spaces["siamtune"], spaces["random"]
+    assert (ours.dimensions, ours.fixed, ours.start) == (random.dimensions, random.fixed, ())
+    assert (ours.study.sampler, ours.study.scheduler.name) == ("tpe", "asha")
+    assert (random.study.sampler, random.study.scheduler.name) == ("random", "none")
+    for name, epochs in {SIAMTUNE: 7, LONG: 70}.items():
+        (dimension,) = spaces[name].dimensions
+        assert dimension.choices == (DEFAULTS["optim.lr"],)
+        config = complete(spaces[name], {"optim.lr": DEFAULTS["optim.lr"]})
+        assert {**DEFAULTS, **config} == {**DEFAULTS, "epochs": epochs}
+    assert spaces[SEED].fixed["model.architecture"] == "hani"
+    assert spaces[SEED].fixed["epochs"] == 7
+
+
+def test_the_ablation_takes_back_all_that_sets_the_best_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from ablation import STEPS
+
+    from siamtune.config import DEFAULTS, flatten, trial_config
+    from siamtune.search.config_file import read_config
+    from siamtune.search.shipped import find_config
+
+    best = flatten(trial_config(read_config(find_config(Path("lfw")))))
+    assert {dial for dial in DEFAULTS if best[dial] != DEFAULTS[dial]} == {*STEPS, "epochs"}

@@ -135,8 +135,9 @@ def check(
             if not as_json:
                 reason = next(iter(found.reasons), "")
                 told = f"{share:.0%} can be built" + (f" (not: {reason})" if reason else "")
+                dials = len(space.dimensions)
                 print(
-                    f"{path}: no faults; {len(space.dimensions)} dials, "
+                    f"{path}: no faults; {dials} dial{'s' * (dials != 1)}, "
                     f"{_combinations(space)} combinations, {told}"
                 )
         documents.append(document)
