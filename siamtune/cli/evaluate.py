@@ -66,8 +66,8 @@ def evaluate(
     scorer: Annotated[
         list[str] | None,
         typer.Option(
-            help="cosine, l1, l2, logistic, whitening, lda or joint_bayesian. May be repeated: "
-            "one training serves them all. Default: the distance that was trained.",
+            help="cosine, l1, l2, logistic, whitening, lda, joint_bayesian or csls. May be "
+            "repeated: one training serves them all. Default: the distance that was trained.",
             show_default=False,
         ),
     ] = None,

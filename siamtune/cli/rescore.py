@@ -21,8 +21,8 @@ def rescore(
     scorer: Annotated[
         list[str] | None,
         typer.Option(
-            help="cosine, l1, l2, logistic, whitening, lda or joint_bayesian. May be repeated. "
-            "Default: all.",
+            help="cosine, l1, l2, logistic, whitening, lda, joint_bayesian or csls. May be "
+            "repeated. Default: all.",
             show_default=False,
         ),
     ] = None,

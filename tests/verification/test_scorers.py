@@ -13,6 +13,7 @@ from siamtune.verification.pairs import all_pairs, verification_pairs
 from siamtune.verification.scorers import (
     SCORERS,
     JointBayesianScorer,
+    NeighbourhoodScorer,
     ProjectionScorer,
     fit_scorer,
     restore_scorer,
@@ -161,6 +162,36 @@ def test_joint_bayesian_finds_the_covariances_that_the_people_were_drawn_from() 
         back.T @ np.diag(scorer.between) @ back, between, atol=0.1 * np.abs(between).max()
     )
     np.testing.assert_allclose(scorer.mean, 0.5, atol=0.1)
+
+
+def test_csls_is_the_cosine_less_the_nearness_of_training_people() -> None:
+    embeddings, identities = crowd(45)
+    people = [
+        np.mean([x / np.sqrt(x @ x) for x in embeddings[identities == person]], axis=0)
+        for person in range(45)
+    ]
+
+    def nearness(x: np.ndarray) -> float:
+        return float(np.mean(sorted(cosine(x, person) for person in people)[-4:]))  # a tenth
+
+    scores = fit_scorer("csls", embeddings, identities, seed=0).score(
+        embeddings[:20], embeddings[20:40]
+    )
+    expected = [
+        cosine(a, b) - (nearness(a) + nearness(b)) / 2
+        for a, b in zip(embeddings[:20], embeddings[20:40], strict=True)
+    ]
+    np.testing.assert_allclose(scores, expected, atol=1e-9)
+
+
+def test_csls_counts_fifty_people_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, identities = crowd(600)
+    scorer = fit_scorer("csls", embeddings, identities, seed=0)
+    assert isinstance(scorer, NeighbourhoodScorer)
+    assert scorer.neighbours == 50
+    whole = scorer.place(embeddings)
+    monkeypatch.setattr("siamtune.verification.scorers.CHUNK_NUMBERS", 7 * 600)
+    np.testing.assert_allclose(scorer.place(embeddings), whole)
 
 
 def likelihood(
