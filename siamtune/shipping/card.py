@@ -162,6 +162,12 @@ def _score(document: Mapping[str, Any]) -> str:
     return f"what `{document['scorer']}`, fitted on training people, says of two embeddings"
 
 
+_TEMPLATES = (
+    "- The file holds a mean embedding of each training person, which is enough to recognise them: "
+    "give it only to those who may have their pictures."
+)
+
+
 def _limits(document: Mapping[str, Any]) -> str:
     return "\n".join(
         [
@@ -171,5 +177,6 @@ def _limits(document: Mapping[str, Any]) -> str:
             "poses and ages, and groups of people that are rare in it, will give other errors; "
             "measure them before relying on any.",
             "- Nothing here detects a photograph of a photograph or any other deception.",
+            *[_TEMPLATES] * (document["scorer"] == "csls"),
         ]
     )

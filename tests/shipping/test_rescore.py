@@ -70,6 +70,19 @@ def test_a_fitted_score_is_exported_with_its_model(
     assert load(run).scorer is None
 
 
+def test_a_model_that_holds_training_people_says_so(
+    run: Path, pattern_people: Path, tmp_path: Path
+) -> None:
+    rescore(str(run), scorer=["csls"])
+    export(str(run), tmp_path / "model")
+    assert "mean embedding of each training person" in (tmp_path / "model/README.md").read_text()
+    pictures = [pattern_people / "person 03" / f"{number}.png" for number in (0, 1)]
+    assert load(tmp_path / "model").score(*pictures) == load(run).score(*pictures)
+    rescore(str(run), scorer=["lda"])
+    export(str(run), tmp_path / "other")
+    assert "each training person" not in (tmp_path / "other/README.md").read_text()
+
+
 def test_looking_changes_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = run / "best" / "model.safetensors"
     before = model.read_bytes()
