@@ -8,7 +8,8 @@ Both searches draw from the same ranges, those of search_spaces/lfw.yaml without
 with all networks of one width so that a trial's time is known; random search ends no trial early. A
 default is trained as many epochs as their trials, and siamtune's default as long as the searches,
 too. Each is a search through the command line, on one thread, and its test is opened once, at its
-end. One that has ended is not run again, so two shells may share the work and a third print all.
+end. One that has ended is not run again, so two shells may share the work and a third print all;
+another seed needs an --output of its own.
 """
 
 import argparse
@@ -39,15 +40,16 @@ PROTOCOL = "lfw-view1"
 LONG = f"{SIAMTUNE}, as long as a search"
 
 
-def contenders(trial_epochs: int, long_epochs: int) -> dict[str, dict[str, Any]]:
+def contenders(trial_epochs: int, long_epochs: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Space files by name; one trial is all that a default has."""
     ranges = yaml.safe_load(find_space("lfw").read_text())
     del ranges["start"]
     ranges["fixed"] |= {"epochs": trial_epochs, "model.width": 1.0, "model.blocks": 1}
     ranges["space"] = {d: r for d, r in ranges["space"].items() if d not in ranges["fixed"]}
     asha = {"scheduler": {"asha": {"min_epochs": 2, "eta": 3}}, "sampler": {"tpe": {}}}
+    # Of one seed both would begin with the same draws, and often end with the same winner.
     random: dict[str, Any] = {"scheduler": {"none": {}}, "sampler": {"random": {}}}
-    many = {"trials": 1000, "seed": 0}
+    many = {"trials": 1000}
     single = {"trials": 1, **random}
     defaults = default_configs()
 
@@ -57,8 +59,8 @@ def contenders(trial_epochs: int, long_epochs: int) -> dict[str, dict[str, Any]]
         return {"version": 1, "study": single, "fixed": fixed, "space": only}
 
     return {
-        "siamtune": {**ranges, "study": {**many, **asha}},
-        "random": {**ranges, "study": {**many, **random}},
+        "siamtune": {**ranges, "study": {**many, **asha, "seed": seed}},
+        "random": {**ranges, "study": {**many, **random, "seed": seed + 1000}},
         SIAMTUNE: alone(defaults[SIAMTUNE], trial_epochs),
         SEED: alone(defaults[SEED], trial_epochs),
         LONG: alone(defaults[SIAMTUNE], long_epochs),
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--data-home", type=Path, required=True, help="folder that holds lfw_home")
     parser.add_argument("--minutes", type=float, default=30, help="of each search")
     parser.add_argument("--epochs", type=int, default=10, help="of each trial")
+    parser.add_argument("--seed", type=int, default=0, help="of the searches")
     parser.add_argument("--output", type=Path, default=Path("runs/equal-time"))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ def main() -> None:
     if not long_epochs.exists():
         long = round(60 * given.minutes / seconds_an_epoch(given.data_home))
         long_epochs.write_text(json.dumps(long))
-    found = contenders(given.epochs, json.loads(long_epochs.read_text()))
+    found = contenders(given.epochs, json.loads(long_epochs.read_text()), given.seed)
     if unknown := set(given.only) - set(found):
         parser.error(f"contenders are {', '.join(found)}, but got {', '.join(unknown)}")
     folders = {name: given.output / f"contender-{at}" for at, name in enumerate(found)}
