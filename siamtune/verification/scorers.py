@@ -270,9 +270,7 @@ def _joint_bayesian(embeddings: Floats, identities: Integers, seed: int) -> Scor
     counts = np.bincount(identities).astype(np.float64)
     mean, basis = _white(embeddings, 1.0)
     vectors = (embeddings - mean) @ basis
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, identities, vectors)
-    centres = sums / counts[:, None]
+    centres = _sums(vectors, identities) / counts[:, None]
     spread = vectors - centres[identities]
     scatter = spread.T @ spread  # of pictures about their person's mean
     offset = centres.mean(0)  # a person with 530 pictures pulls no more than one with two
@@ -301,11 +299,16 @@ def _joint_bayesian(embeddings: Floats, identities: Integers, seed: int) -> Scor
 
 def _csls(embeddings: Floats, identities: Integers, seed: int) -> Scorer:
     """One direction a person, the mean of the person's pictures, for neighbours."""
-    counts = np.bincount(identities)
-    sums = np.zeros((len(counts), embeddings.shape[1]))
-    np.add.at(sums, identities, _unit(embeddings))
-    share = max(1, int(NEIGHBOUR_SHARE * len(counts)))
-    return NeighbourhoodScorer(_unit(sums), float(min(NEIGHBOURS, share)))
+    people = _unit(_sums(_unit(embeddings), identities))
+    share = max(1, int(NEIGHBOUR_SHARE * len(people)))
+    return NeighbourhoodScorer(people, float(min(NEIGHBOURS, share)))
+
+
+def _sums(vectors: Floats, identities: Integers) -> Floats:
+    """Of each person's vectors, `(I, D)`."""
+    sums = np.zeros((identities.max() + 1, vectors.shape[1]))
+    np.add.at(sums, identities, vectors)
+    return sums
 
 
 def _unit(vectors: Floats) -> Floats:
