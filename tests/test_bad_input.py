@@ -186,16 +186,19 @@ def test_a_bad_configuration_is_refused(
     refuse(here, siamtune, ("train", "--config", "config.yaml", "--data", "demo"), 3, phrase)
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("verb", "phrase"),
+    [("train", "must be a readable YAML file"), ("evaluate", "must be a configuration's file")],
+)
 @pytest.mark.parametrize("what", ["absent", "folder", "link to itself"])
 def test_what_is_no_configuration_file_is_refused(
-    here: Path, siamtune: Callable[..., Answer], verb: str, what: str
+    here: Path, siamtune: Callable[..., Answer], verb: str, phrase: str, what: str
 ) -> None:
     if what == "folder":
         (here / what).mkdir()
     elif what != "absent":
         (here / what).symlink_to(here / what)
-    refuse(here, siamtune, (verb, "--config", what), 3, "must be a readable YAML file")
+    refuse(here, siamtune, (verb, "--config", what), 3, phrase)
 
 
 # Folders of pictures

@@ -10,7 +10,7 @@ import typer
 
 from siamtune.cli import options
 from siamtune.cli.search import Address, GpusPerWorker
-from siamtune.errors import UsageError
+from siamtune.errors import ConfigError, InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from siamtune.config import TrialConfig
@@ -31,8 +31,9 @@ def evaluate(
     config: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A configuration: best.yaml, or `lfw`, shipped. Repeated: an ensemble, the mean "
-            "of their scores answers. Default: the defaults.",
+            help="A configuration: best.yaml, or `lfw`, shipped, or a run of evaluate, whose "
+            "trained folds are taken over. Repeated: an ensemble, the mean of their scores "
+            "answers. Default: the defaults.",
             show_default=False,
         ),
     ] = None,
@@ -133,21 +134,13 @@ def evaluate(
     """
     from siamtune.cli.search import data_spec, tell, tell_data, tell_leaks
     from siamtune.config import flatten, trial_config
-    from siamtune.search.config_file import read_config
-    from siamtune.search.shipped import find_config
 
     overrides = options.parse_overrides(set_, epochs)
     if seed is not None:
         overrides["seed"] = seed
     if ensemble and config:
         raise UsageError("give --config or --ensemble, not both")
-    files = {each.stem: each for each in config or []}
-    if len(files) < len(config or []):
-        raise UsageError("the files of --config must have different names, which name the members")
-    given = {
-        stem: trial_config({**read_config(find_config(file)), **overrides})
-        for stem, file in files.items()
-    }
+    given, evaluated = _configurations(config or [], output, overrides)
     members = given if len(given) > 1 else {}
     if ensemble:
         members = _members(ensemble, from_, output, overrides)
@@ -160,7 +153,7 @@ def evaluate(
     from dataclasses import replace
 
     from siamtune.launch.cluster import TrialResources
-    from siamtune.launch.evaluate import Questions, evaluate_ensemble
+    from siamtune.launch.evaluate import Questions, evaluate_ensemble, member, take_over
     from siamtune.launch.evaluate import evaluate as evaluate_folds
     from siamtune.launch.evidence import default_run
     from siamtune.launch.mirror import mirrored
@@ -178,7 +171,8 @@ def evaluate(
             f"--threshold-from must be train or validation, but got {threshold_from!r}"
         )
     with progress_bar() as progress:
-        parts = [fold.split for fold in data_folds(spec, progress)]
+        folds = data_folds(spec, progress)
+        parts = [fold.split for fold in folds]
         tell_leaks(spec, parts, progress)
     splits = [split.digest for split in parts]
     facts: dict[str, Any] = {
@@ -188,10 +182,15 @@ def evaluate(
         "split": splits[0],
         "splits": splits,
         "data_spec": vars(spec),
-        "config": {name: flatten(member) for name, member in members.items()} or flatten(chosen),
+        "config": {name: flatten(each) for name, each in members.items()} or flatten(chosen),
     }
-    run = _open_run(output, name, facts, next(iter(files)) if len(files) == 1 else protocol)
+    for other in evaluated.values():
+        _must_be_asked_alike(other, facts)
+    run = _open_run(output, name, facts, next(iter(given)) if len(given) == 1 else protocol)
     tell(f"run: {run.place}")
+    for of_member, other in evaluated.items():
+        taken = take_over(member(run, of_member) if members else run, other, folds)
+        tell(f"{other.place}: {taken} of {len(folds)} folds are trained")
     # Of a run in an object store this process keeps the copy, and trains beside it.
     machines = None
     if concurrent != 1 and run.url is None:
@@ -209,7 +208,7 @@ def evaluate(
     flipped = all(asked(each).flip_average for each in members.values() or [chosen])
     with mirrored(run, tell):
         if members:
-            questions = {member: asked(each) for member, each in members.items()}
+            questions = {name: asked(each) for name, each in members.items()}
             methods = evaluate_ensemble(
                 run, facts["config"], spec, questions,
                 threads=threads, machines=machines, tell=tell,
@@ -237,6 +236,68 @@ def evaluate(
         print(json.dumps(_document(run, facts, flipped, methods), indent=2))
     else:
         _print(facts, flipped, threshold_from, methods)
+
+
+def _configurations(
+    given: list[Path], output: Path, overrides: dict[str, Any]
+) -> tuple[dict[str, "TrialConfig"], dict[str, "Run"]]:
+    """Configurations by name, and the runs that trained those which are of a run of evaluate.
+
+    Raises:
+        UsageError: two have one name, or a run is no evaluation of one configuration, or would be
+            changed.
+        ConfigError: there is none of that name, or its file is damaged.
+    """
+    from siamtune.config import DEFAULTS, flatten, trial_config
+    from siamtune.search.config_file import read_config
+    from siamtune.search.runs import find_run
+    from siamtune.search.shipped import find_config, shipped_configs
+
+    configs: dict[str, TrialConfig] = {}
+    evaluated: dict[str, Run] = {}
+    for each in given:
+        file = find_config(each)
+        name = each.stem
+        if file.is_file() or file.suffix in (".yaml", ".yml"):
+            configs[name] = trial_config({**read_config(file), **overrides})
+            continue
+        try:
+            run = find_run(str(each), output)
+        except InvalidInput:
+            shipped = ", ".join(shipped_configs())
+            raise ConfigError(
+                f"{each}: must be a configuration's file, one of {shipped} or a run of evaluate "
+                f"in {output}, but is none of them"
+            ) from None
+        name = run.name
+        facts = run.facts()
+        if facts.get("kind") != "evaluate" or not set(facts["config"]) <= set(DEFAULTS):
+            raise UsageError(
+                f"--config {each}: a run must be an evaluation of one configuration, but this is "
+                f"{'an ensemble' if facts.get('kind') == 'evaluate' else facts.get('kind')}; give "
+                "a file, for example its best.yaml"
+            )
+        configs[name] = trial_config({**facts["config"], **overrides})
+        if flatten(configs[name]) != {**DEFAULTS, **facts["config"]}:
+            raise UsageError(
+                f"--config {each} is trained already, so --set, --epochs and --seed must leave it "
+                "as it is; to train it changed give a file"
+            )
+        evaluated[name] = run
+    if len(configs) < len(given):
+        raise UsageError("what --config names must have different names, which name the members")
+    return configs, evaluated
+
+
+def _must_be_asked_alike(evaluated: "Run", facts: dict[str, Any]) -> None:
+    """Raises UsageError if a run was evaluated on other splits than an evaluation's `facts`."""
+    theirs = evaluated.facts()
+    if theirs["splits"] != facts["splits"]:
+        raise UsageError(
+            f"{evaluated.place} must have been trained on the splits of {facts['data']}, "
+            f"{facts['protocol']}, but it was on those of {theirs['data']}, {theirs['protocol']}; "
+            "give the same --protocol, --data and --split-seed"
+        )
 
 
 def _members(

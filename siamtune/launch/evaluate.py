@@ -146,6 +146,26 @@ def evaluate(
     ]
 
 
+def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
+    """Bring the networks of folds that another evaluation has trained; returns how many it has.
+
+    A network that was trained on another split than its fold's is left where it is: it may have
+    seen the people that the fold asks about.
+    """
+    taken = 0
+    for fold in folds:
+        theirs, ours = (_folder(each, fold) / MODEL for each in (evaluated, run))
+        if not theirs.exists():
+            continue
+        if read_checkpoint(theirs).facts["split"]["digest"] != fold.split.digest:
+            continue
+        taken += 1
+        if not ours.exists():
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ship_model(theirs, ours)
+    return taken
+
+
 def evaluate_ensemble(
     run: Run,
     members: Mapping[str, Mapping[str, Any]],
@@ -171,10 +191,10 @@ def evaluate_ensemble(
     methods: dict[str, list[Method]] = {}
     for name, config in members.items():
         tell(name)
-        folder = run.folder / MEMBERS / name
-        folder.mkdir(parents=True, exist_ok=True)
+        of_member = member(run, name)
+        of_member.folder.mkdir(parents=True, exist_ok=True)
         methods[name] = evaluate(
-            Run(folder), config, data, questions[name],
+            of_member, config, data, questions[name],
             threads=threads, machines=machines, tell=tell, progress=progress,
         )  # fmt: skip
     found = [
@@ -188,12 +208,17 @@ def evaluate_ensemble(
     return found
 
 
+def member(run: Run, name: str) -> Run:
+    """Where an ensemble's run keeps one of its members."""
+    return Run(run.folder / MEMBERS / name)
+
+
 def _together(run: Run, members: Mapping[str, Method], scorer: str) -> Method:
     lines, folds = [], []
     for of_a_fold in zip(*(method.folds for method in members.values()), strict=True):
         answers = ensemble(
             [
-                kept_answers(Run(run.folder / MEMBERS / name), line)
+                kept_answers(member(run, name), line)
                 for name, line in zip(members, of_a_fold, strict=True)
             ]
         )

@@ -41,11 +41,14 @@ def find_space(path_or_name: str) -> Path:
     )
 
 
+def shipped_configs() -> dict[str, Path]:
+    """The shipped best configurations by name."""
+    return {path.stem: path for path in sorted((shipped_folder() / "best").glob("*.yaml"))}
+
+
 def find_config(path_or_name: Path) -> Path:
     """A bare name of a shipped best configuration (`lfw`) to its file; anything else as it is."""
-    shipped = shipped_folder() / "best" / f"{path_or_name}.yaml"
-    is_name = path_or_name.name == str(path_or_name)
-    return shipped if is_name and shipped.is_file() else path_or_name
+    return shipped_configs().get(str(path_or_name), path_or_name)
 
 
 def about(path: Path) -> str:

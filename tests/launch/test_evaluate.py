@@ -9,7 +9,7 @@ import pytest
 
 from siamtune.cli.evaluate import evaluate as evaluate_command
 from siamtune.config import DEFAULTS
-from siamtune.errors import UsageError
+from siamtune.errors import ConfigError, UsageError
 from siamtune.launch import evaluate as module
 from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
@@ -192,6 +192,63 @@ def test_configurations_given_together_are_an_ensemble(
         evaluate_command(config=files[:1] * 2, **given)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--baselines goes with one configuration"):
         evaluate_command(config=files, baselines=True, **given)  # type: ignore[arg-type]
+
+
+def test_what_another_evaluation_trained_is_not_trained_again(
+    olivetti: DataSpec,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siamtune.verification.protocols.OLIVETTI_FOLDS", 2)
+    trained: list[Path] = []
+    real = module.run_trial
+
+    def watched(job):  # type: ignore[no-untyped-def]
+        trained.append(Path(job.run_folder).relative_to(tmp_path))
+        return real(job)
+
+    monkeypatch.setattr(module, "run_trial", watched)
+    dials = [f"{name}={value}" for name, value in (DIALS | {"epochs": 1}).items()]
+    given = {"data": "olivetti", "data_home": Path(olivetti.data_home or ""), "threads": 1,
+             "protocol": "olivetti-8fold", "concurrent": 1, "output": tmp_path}  # fmt: skip
+
+    def asked(**more: object) -> dict[str, dict[str, float]]:
+        capsys.readouterr()
+        evaluate_command(as_json=True, **given, **more)  # type: ignore[arg-type]
+        methods = json.loads(capsys.readouterr().out)["methods"]
+        return {method["method"]: method["mean"] for method in methods}
+
+    one = asked(set_=dials, name="one")
+    # Of the second run a fold was lost, and another was put there that has seen other people.
+    two = asked(set_=[*dials, "model.width=0.5"], name="two")
+    folds = tmp_path / "two" / "folds"
+    shutil.copy(folds / "02" / "model.safetensors", folds / "01" / "model.safetensors")
+    trained.clear()
+
+    runs = [Path("one"), tmp_path / "two"]
+    both = asked(config=runs, name="both")
+    assert trained == [Path("both/members/two")]
+    assert both["one, cosine"] == one["cosine"]
+    assert both["two, cosine"] == two["cosine"]
+    assert "ensemble of 2, cosine" in both
+    again = asked(config=runs[:1], scorer=["cosine", "l1"], name="again")
+    assert again["cosine"] == one["cosine"]
+    assert again["l1"] != one["cosine"]
+    assert len(trained) == 1
+
+    for wrong, more in {
+        "is trained already, so --set": {"set_": ["optim.lr=0.1"]},
+        "this is an ensemble": {"config": [Path("both")]},
+        "this is search": {"config": [Path("search")]},
+        "one of lfw-colour, lfw-joint, lfw or a run": {"config": [Path("three")]},
+        "have different names": {"config": [Path("one"), tmp_path / "one"]},
+        "on the splits of olivetti, identity-holdout, but": {"protocol": "identity-holdout"},
+    }.items():
+        new_run(tmp_path, "search", "space").facts_path.write_text('{"kind": "search"}')
+        with pytest.raises((ConfigError, UsageError), match=wrong):
+            evaluate_command(**({**given, "config": runs} | more))  # type: ignore[arg-type]
+        shutil.rmtree(tmp_path / "search")
 
 
 def test_the_command_tells_protocol_and_split_and_refuses_another_evaluation(
