@@ -28,7 +28,7 @@ STEPS = (
 
 def evaluate(changes: dict[str, Any], name: str, given: argparse.Namespace) -> dict[str, Any]:
     """What the command line's evaluation says of the best configuration with these changes."""
-    flip = changes.pop("verification.flip", True)  # asked of the same training, not trained for
+    flip = changes.pop("verification.flip", True)
     changed = [f"--set={dial}={json.dumps(value)}" for dial, value in changes.items()]
     told = subprocess.run(
         [
@@ -65,11 +65,10 @@ def main() -> None:
         raise SystemExit(f"STEPS must name {sorted(differing)}, but names {sorted(STEPS)}")
     print(f"lfw-view1, {given.epochs} epochs, [95 % over people]")
     print("| | AUC | accuracy |\n| --- | --- | --- |")
-    trained = ""
     for at in range(len(STEPS) + 1):
         back = STEPS[:at]
-        if not back or back[-1] != "verification.flip":
-            trained = f"ablation-{at}"
+        # Without flips the same training is asked, not another one trained.
+        trained = f"ablation-{at - 1 if back[-1:] == ('verification.flip',) else at}"
         if given.steps and at not in given.steps:
             continue
         method = evaluate({dial: DEFAULTS[dial] for dial in back}, trained, given)

@@ -13,6 +13,7 @@ from siamtune.errors import DataError
 
 if TYPE_CHECKING:
     from siamtune.data.prepare import Faces
+    from siamtune.launch.job import DataSpec
     from siamtune.search.history import History
     from siamtune.shipping.verifier import Verifier
     from siamtune.verification.pairs import VerificationPairs
@@ -24,7 +25,7 @@ def export(
     trial: Annotated[
         int | None,
         typer.Argument(
-            help="The trial's number. Default: the best.",
+            help="The trial's number, of an evaluation the fold's. Default: the best.",
             min=0,
             autocompletion=complete.kept_trials,
         ),
@@ -50,6 +51,7 @@ def export(
     """Make a folder with a model, its card and its threshold:
     siamtune export latest --to my-model --far 1e-2
     """
+    from siamtune.launch.job import data_spec_of
     from siamtune.search.history import read_history
     from siamtune.search.replicas import replicated_best
     from siamtune.shipping.export import Wish, export_model
@@ -61,8 +63,9 @@ def export(
     best = replicated_best(history) if trial is None else None
     replica = best.replica if best else None
     verifier = load(checkpoint, device="cpu")
-    faces, why = _faces(history.facts, verifier)
-    asked = _test_pairs(history.facts, verifier, faces, why) if test else None
+    spec = data_spec_of(history.facts, number)
+    faces, why = _faces(spec, verifier)
+    asked = _test_pairs(spec, verifier, faces, why) if test else None
     document = export_model(
         checkpoint,
         to,
@@ -85,15 +88,13 @@ def export(
     _print(document, to)
 
 
-def _faces(facts: Mapping[str, Any], verifier: "Verifier") -> tuple["Faces | None", str | None]:
+def _faces(spec: "DataSpec | None", verifier: "Verifier") -> tuple["Faces | None", str | None]:
     """The prepared pictures of a run, or why there are none."""
     from siamtune.config import trial_config
-    from siamtune.launch.job import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
 
     config = trial_config(verifier.facts["config"])
-    spec = data_spec_of(facts)
     if spec is None:
         return None, "run.json does not say where the data lies"
     try:
@@ -104,13 +105,11 @@ def _faces(facts: Mapping[str, Any], verifier: "Verifier") -> tuple["Faces | Non
 
 
 def _test_pairs(
-    facts: Mapping[str, Any], verifier: "Verifier", faces: "Faces | None", why: str | None
+    spec: "DataSpec | None", verifier: "Verifier", faces: "Faces | None", why: str | None
 ) -> "VerificationPairs":
     """The test pairs of the run's protocol; a model that has seen their people is refused."""
-    from siamtune.launch.job import data_spec_of
     from siamtune.launch.opening import unseen_pairs
 
-    spec = data_spec_of(facts)
     if faces is None or spec is None:
         raise DataError(f"--test needs the data of the run, but {why}")
     return unseen_pairs(spec, faces, verifier)

@@ -1,7 +1,7 @@
 """What a worker must know to run one trial; plain data that travels to any process."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,18 @@ class DataSpec:
     validation_share: float | None = None
 
 
-def data_spec_of(facts: Mapping[str, Any]) -> DataSpec | None:
-    """Where the data of a run lie, by the facts of its run.json; None if that does not say."""
+def data_spec_of(facts: Mapping[str, Any], trial: int | None = None) -> DataSpec | None:
+    """Where the data of a run lie, by the facts of its run.json; None if that does not say.
+
+    Of an evaluation each trial is a fold, with people of its own.
+    """
     try:
-        return DataSpec(**facts["data_spec"])
+        spec = DataSpec(**facts["data_spec"])
     except (KeyError, TypeError):
         return None
+    if trial is None or facts.get("kind") != "evaluate":
+        return spec
+    return replace(spec, fold=trial)
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,6 @@ def _limits(document: Mapping[str, Any]) -> str:
             "poses and ages, and groups of people that are rare in it, will give other errors; "
             "measure them before relying on any.",
             "- Nothing here detects a photograph of a photograph or any other deception.",
-            *[_TEMPLATES] * (document["scorer"] == "csls"),
+            *[_TEMPLATES] * document.get("scorer_holds_people", False),
         ]
     )

@@ -143,6 +143,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
         "embedding_size": verifier.embedding_size,
         "distance": verifier.distance,
         "scorer": verifier.scorer_name,
+        "scorer_holds_people": verifier.scorer is not None and verifier.scorer.holds_people,
         "normalization": config.data.normalization,
         "crop": asdict(verifier.recipe),
         "flip": verifier.flip,

@@ -37,7 +37,8 @@ def find_model(name: str | None, output: Path) -> Path:
 def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
     """A trial of a run, by default the best, and the file of its best epoch.
 
-    The best is that of the replication, if there was one, and then perhaps by a replica's model.
+    The best is that of the replication, if there was one, and then perhaps by a replica's model. Of
+    an evaluation the trials are its folds, of which all models are kept.
 
     Raises:
         InvalidInput: there is none; only those of the best trials are kept.
@@ -53,7 +54,8 @@ def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
     of_a_replica = shipped is not None and shipped.replica is not None
     if chosen is best and (trial is None or not of_a_replica):
         candidates.insert(0, history.run.folder / "best" / "model.safetensors")
-    for path in candidates:
+    fold = history.run.folder / "folds" / f"{number:02d}" / MODEL
+    for path in (*candidates, fold):
         if path.is_file():
             return number, path
     kept = sorted(int(path.parent.name) for path in trials.glob("*/best.safetensors"))

@@ -8,6 +8,7 @@ A scorer costs no training of a network: many can be tried on the embeddings of 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ CHUNK_NUMBERS = 1 << 22  # of embeddings gathered on each side at a time: 32 MiB
 
 class Scorer(ABC):
     """Scores pairs of embeddings: large when alike, the same either way round."""
+
+    holds_people: ClassVar[bool] = False  # enough of training people to recognise them by
 
     @abstractmethod
     def place(self, embeddings: Floats) -> Floats:
@@ -130,6 +133,8 @@ class NeighbourhoodScorer(Scorer):
     similarity local scaling (Conneau et al. 2018, "Word translation without parallel data"), with
     people of the training for neighbours.
     """
+
+    holds_people: ClassVar[bool] = True
 
     people: Floats  # (I, D), of unit length
     neighbours: float  # so many of them, the nearest, count

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from siamtune.cli.evaluate import evaluate as evaluate_command
+from siamtune.cli.export import export
 from siamtune.config import DEFAULTS
 from siamtune.errors import ConfigError, UsageError
 from siamtune.launch import evaluate as module
@@ -194,7 +195,7 @@ def test_configurations_given_together_are_an_ensemble(
         evaluate_command(config=files, baselines=True, **given)  # type: ignore[arg-type]
 
 
-def test_what_another_evaluation_trained_is_not_trained_again(
+def test_trained_folds_serve_another_evaluation_and_are_exported(
     olivetti: DataSpec,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -236,6 +237,16 @@ def test_what_another_evaluation_trained_is_not_trained_again(
     assert again["cosine"] == one["cosine"]
     assert again["l1"] != one["cosine"]
     assert len(trained) == 1
+
+    export("one", tmp_path / "model", trial=2, output=tmp_path, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    (second,) = {line["split"] for line in read_folds(Run(tmp_path / "one")).values()
+                 if line["fold"] == 2}  # fmt: skip
+    assert document["split"] == second
+    assert document["missing"] == []  # so its validation people were found
+    assert document["validation"]["auc"]["value"] == pytest.approx(
+        Recorder(tmp_path / "one" / "trials.jsonl").records[2].epochs[-1]["val/auc"]
+    )
 
     for wrong, more in {
         "is trained already, so --set": {"set_": ["optim.lr=0.1"]},
