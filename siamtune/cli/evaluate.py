@@ -185,7 +185,7 @@ def evaluate(
         "config": {name: flatten(each) for name, each in members.items()} or flatten(chosen),
     }
     for other in evaluated.values():
-        _must_be_asked_alike(other, facts)
+        _require_same_splits(other, facts)
     run = _open_run(output, name, facts, next(iter(given)) if len(given) == 1 else protocol)
     tell(f"run: {run.place}")
     for of_member, other in evaluated.items():
@@ -289,7 +289,7 @@ def _configurations(
     return configs, evaluated
 
 
-def _must_be_asked_alike(evaluated: "Run", facts: dict[str, Any]) -> None:
+def _require_same_splits(evaluated: "Run", facts: dict[str, Any]) -> None:
     """Raises UsageError if a run was evaluated on other splits than an evaluation's `facts`."""
     theirs = evaluated.facts()
     if theirs["splits"] != facts["splits"]:
