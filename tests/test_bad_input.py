@@ -620,12 +620,19 @@ def test_a_bad_model_is_refused(
     (folder / "best").mkdir()
     shutil.copy(trained_run / "best" / "model.safetensors", folder / "best")
     damage(folder / "best" / "model.safetensors")
-    person = str(pattern_people / "person 00")
-    pair = (f"{person}/0.png", f"{person}/1.png")
-    refuse(here, siamtune, ("predict", *pair, "--model", "model"), 3, phrase)
-    refuse(here, siamtune, ("embed", person, "-o", "e.npz", "--model", "model"), 3, phrase)
+    refuse_model(here, siamtune, pattern_people, "model", phrase)
     exported = phrase if name != "absent" else "must have a checkpoint"
     refuse(here, siamtune, ("export", "model", "--to", "out"), 3, exported)
+
+
+def refuse_model(
+    here: Path, siamtune: Callable[..., Answer], people: Path, model: str, phrase: str
+) -> None:
+    """`refuse` of the verbs that use a model."""
+    person = str(people / "person 00")
+    pair = (f"{person}/0.png", f"{person}/1.png")
+    refuse(here, siamtune, ("predict", *pair, "--model", model), 3, phrase)
+    refuse(here, siamtune, ("embed", person, "-o", "e.npz", "--model", model), 3, phrase)
 
 
 def no_model(folder: Path) -> None:
@@ -656,10 +663,7 @@ def test_a_bad_export_is_refused(
     damage, phrase = EXPORTS[name]
     assert siamtune("export", str(trained_run), "--to", "export").code == 0
     damage(here / "export")
-    person = str(pattern_people / "person 00")
-    pair = (f"{person}/0.png", f"{person}/1.png")
-    refuse(here, siamtune, ("predict", *pair, "--model", "export"), 3, phrase)
-    refuse(here, siamtune, ("embed", person, "-o", "e.npz", "--model", "export"), 3, phrase)
+    refuse_model(here, siamtune, pattern_people, "export", phrase)
 
 
 # Run folders
