@@ -27,7 +27,7 @@ from siamtune.launch.slots import Machines, open_slots, stream
 from siamtune.launch.worker import data_folds, prepare_faces, run_trial
 from siamtune.models import build_model
 from siamtune.report.live import LiveView
-from siamtune.search.records import Recorder, TrialRecord
+from siamtune.search.records import Recorder, TrialRecord, read_records
 from siamtune.search.runs import Run, write_text
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
@@ -147,12 +147,15 @@ def evaluate(
 
 
 def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
-    """Bring the networks of folds that another evaluation has trained; returns how many it has.
+    """Bring the networks of folds that another evaluation has trained, and how their training went.
 
     A network that was trained on another split than its fold's is left where it is: it may have
-    seen the people that the fold asks about.
+    seen the people that the fold asks about. Returns how many are there.
     """
     taken = 0
+    records = read_records(evaluated.trials_path)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(run.trials_path)
     for fold in folds:
         theirs, ours = (_folder(each, fold) / MODEL for each in (evaluated, run))
         if not theirs.exists():
@@ -163,6 +166,13 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
         if not ours.exists():
             ours.parent.mkdir(parents=True, exist_ok=True)
             ship_model(theirs, ours)
+        record = records.get(fold.number)
+        if record is not None and fold.number not in recorder.records:
+            recorder.started(fold.number, record.config, record.facts)
+            for metrics in record.epochs:
+                recorder.epoch(fold.number, metrics)
+            recorder.ended(fold.number, record.state, record.reason)
+    recorder.close()
     return taken
 
 

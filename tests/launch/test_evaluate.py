@@ -238,7 +238,7 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     assert again["l1"] != one["cosine"]
     assert len(trained) == 1
 
-    export("one", tmp_path / "model", trial=2, output=tmp_path, as_json=True)
+    export("again", tmp_path / "model", trial=2, output=tmp_path, as_json=True)
     document = json.loads(capsys.readouterr().out)
     (second,) = {line["split"] for line in read_folds(Run(tmp_path / "one")).values()
                  if line["fold"] == 2}  # fmt: skip
