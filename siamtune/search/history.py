@@ -63,8 +63,16 @@ def read_history(name_or_path: str, output: Path) -> History:
     alone = Space(
         objective=Objective(*run.objective()),
         study=StudySettings(trials=1),
-        fixed=dict(records[0].config) if 0 in records else {},
+        fixed=_trained_with(facts, records),
         start=(),
         dimensions=(),
     )
     return History(run, facts, alone, records)
+
+
+def _trained_with(facts: Mapping[str, Any], records: Mapping[int, TrialRecord]) -> dict[str, Any]:
+    """The configuration of a training alone, or of an evaluation's folds; {} of an ensemble's."""
+    if 0 in records:
+        return dict(records[0].config)
+    config = facts.get("config")
+    return dict(config) if isinstance(config, Mapping) and config.keys() <= DEFAULTS.keys() else {}

@@ -16,6 +16,7 @@ from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
 from siamtune.launch.slots import Machines
 from siamtune.search.config_file import config_yaml
+from siamtune.search.history import read_history
 from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
 from siamtune.verification.metrics import roc_auc
@@ -238,6 +239,8 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     assert again["l1"] != one["cosine"]
     assert len(trained) == 1
 
+    history = read_history("again", tmp_path)
+    assert history.config(history.trial(2))["model.width"] == DIALS["model.width"]
     export("again", tmp_path / "model", trial=2, output=tmp_path, as_json=True)
     document = json.loads(capsys.readouterr().out)
     (second,) = {line["split"] for line in read_folds(Run(tmp_path / "one")).values()
