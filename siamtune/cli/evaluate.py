@@ -188,9 +188,6 @@ def evaluate(
         _require_same_splits(other, facts)
     run = _open_run(output, name, facts, next(iter(given)) if len(given) == 1 else protocol)
     tell(f"run: {run.place}")
-    for of_member, other in evaluated.items():
-        taken = take_over(member(run, of_member) if members else run, other, folds)
-        tell(f"{other.place}: {taken} of {len(folds)} folds are trained")
     # Of a run in an object store this process keeps the copy, and trains beside it.
     machines = None
     if concurrent != 1 and run.url is None:
@@ -207,6 +204,9 @@ def evaluate(
 
     flipped = all(asked(each).flip_average for each in members.values() or [chosen])
     with mirrored(run, tell):
+        for of_member, other in evaluated.items():
+            taken = take_over(member(run, of_member) if members else run, other, folds)
+            tell(f"{other.place}: {taken} of {len(folds)} folds are trained")
         if members:
             questions = {name: asked(each) for name, each in members.items()}
             methods = evaluate_ensemble(
@@ -250,7 +250,7 @@ def _configurations(
     """
     from siamtune.config import DEFAULTS, flatten, trial_config
     from siamtune.search.config_file import read_config
-    from siamtune.search.runs import find_run
+    from siamtune.search.history import read_history
     from siamtune.search.shipped import find_config, shipped_configs
 
     configs: dict[str, TrialConfig] = {}
@@ -262,28 +262,28 @@ def _configurations(
             configs[name] = trial_config({**read_config(file), **overrides})
             continue
         try:
-            run = find_run(str(each), output)
+            history = read_history(str(each), output)
         except InvalidInput:
             shipped = ", ".join(shipped_configs())
             raise ConfigError(
                 f"{each}: must be a configuration's file, one of {shipped} or a run of evaluate "
                 f"in {output}, but is none of them"
             ) from None
-        name = run.name
-        facts = run.facts()
-        if facts.get("kind") != "evaluate" or not set(facts["config"]) <= set(DEFAULTS):
+        name = history.run.name
+        kind, fixed = history.facts.get("kind"), history.space.fixed
+        if kind != "evaluate" or not fixed:
             raise UsageError(
                 f"--config {each}: a run must be an evaluation of one configuration, but this is "
-                f"{'an ensemble' if facts.get('kind') == 'evaluate' else facts.get('kind')}; give "
-                "a file, for example its best.yaml"
+                f"{'an ensemble' if kind == 'evaluate' else kind}; give a file, for example its "
+                "best.yaml"
             )
-        configs[name] = trial_config({**facts["config"], **overrides})
-        if flatten(configs[name]) != {**DEFAULTS, **facts["config"]}:
+        configs[name] = trial_config({**fixed, **overrides})
+        if flatten(configs[name]) != {**DEFAULTS, **fixed}:
             raise UsageError(
                 f"--config {each} is trained already, so --set, --epochs and --seed must leave it "
                 "as it is; to train it changed give a file"
             )
-        evaluated[name] = run
+        evaluated[name] = history.run
     if len(configs) < len(given):
         raise UsageError("what --config names must have different names, which name the members")
     return configs, evaluated

@@ -69,7 +69,7 @@ def rescore(
     if best is None:
         raise InvalidInput("no scorer could be fitted on these embeddings; name another --scorer")
     number, checkpoint, scored = best
-    model = history.run.folder / "best" / "model.safetensors"
+    model = history.run.best_model
     if keep:
         with driving(history.run):
             ship_scored(checkpoint, scored, model)
@@ -98,7 +98,7 @@ def _checkpoints(history: "History", count: int) -> list[tuple[int, Path]]:
     """
     from siamtune.search.replicas import replicated_best
 
-    shipped = history.run.folder / "best" / "model.safetensors"
+    shipped = history.run.best_model
     best = replicated_best(history)
     found = [(best.trial, shipped)] if best and best.replica is not None else []
     for record in history.ranked:
@@ -123,9 +123,9 @@ def _faces(history: "History", checkpoint: Path) -> Any:
     from siamtune.launch.job import data_spec_of
     from siamtune.launch.worker import prepare_faces
     from siamtune.report.progress import progress_bar
-    from siamtune.training.checkpoint import read_checkpoint
+    from siamtune.training.checkpoint import read_facts
 
-    facts = read_checkpoint(checkpoint).facts
+    facts = read_facts(checkpoint)
     spec = data_spec_of(history.facts)
     if spec is None:
         raise DataError(f"{history.run.facts_path} must say where the data lies, but does not")

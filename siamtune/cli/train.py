@@ -114,7 +114,7 @@ def train(
         document = {
             "schema": "siamtune.train/1",
             "run": str(run.folder),
-            "model": str(run.folder / "best" / "model.safetensors"),
+            "model": str(run.best_model),
             "protocol": faces.split.protocol,
             "split": faces.split.digest,
             "config": flatten(chosen),
@@ -128,4 +128,4 @@ def train(
             f"val/f1 {best['val/f1']:.4f} ({faces.source}, {faces.split.protocol}, "
             f"split {faces.split.digest})"
         )
-        print(f"model: {run.folder / 'best' / 'model.safetensors'}")
+        print(f"model: {run.best_model}")

@@ -74,7 +74,7 @@ def train_alone(
             mirror.fetch(f"trials/{folder.name}/{BEST}")
         if (folder / BEST).exists():
             write_text(run.folder / "best.yaml", config_yaml(config))
-            ship_model(folder / BEST, run.folder / "best" / "model.safetensors")
+            ship_model(folder / BEST, run.best_model)
             for name in (LAST, BEST):
                 (folder / name).unlink(missing_ok=True)
                 if mirror is not None:

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +30,7 @@ from siamtune.search.records import Recorder, TrialRecord, read_records
 from siamtune.search.runs import Run, write_text
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
-from siamtune.training.checkpoint import read_checkpoint, ship_model
+from siamtune.training.checkpoint import read_checkpoint, read_facts, ship_model
 from siamtune.training.evaluation import embed
 from siamtune.verification.answers import Answers, Summary, ensemble, fold_metrics, summarize
 from siamtune.verification.baselines import BASELINE_SCORERS, BASELINES, CHANCE, baseline_features
@@ -41,7 +40,6 @@ from siamtune.verification.scorers import fit_scorer, score_pairs
 from siamtune.verification.thresholds import fit_threshold
 
 FOLDS = "folds.jsonl"
-MODEL = "model.safetensors"
 MEMBERS = "members"
 UNTRAINED = "untrained"
 BASELINE_METHODS = (
@@ -109,7 +107,7 @@ def evaluate(
         for fold in folds
     }
     untrained = [
-        fold for fold in folds if asked[fold.number] and not (_folder(run, fold) / MODEL).exists()
+        fold for fold in folds if asked[fold.number] and not run.fold_model(fold.number).exists()
     ]
     if machines is not None and len(untrained) > 1:
         _train_side_by_side(run, config, data, untrained, machines)
@@ -118,7 +116,7 @@ def evaluate(
         if not missing:
             continue
         spec = replace(data, fold=fold.number)
-        model_file = _folder(run, fold) / MODEL
+        model_file = run.fold_model(fold.number)
         if not model_file.exists():
             _train(run, config, spec, fold, len(folds), threads, tell)
         faces = prepare_faces(spec, chosen.data, progress)
@@ -157,14 +155,11 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
     run.folder.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(run.trials_path)
     for fold in folds:
-        theirs, ours = (_folder(each, fold) / MODEL for each in (evaluated, run))
-        if not theirs.exists():
-            continue
-        if read_checkpoint(theirs).facts["split"]["digest"] != fold.split.digest:
+        theirs, ours = (each.fold_model(fold.number) for each in (evaluated, run))
+        if not theirs.exists() or read_facts(theirs)["split"]["digest"] != fold.split.digest:
             continue
         taken += 1
         if not ours.exists():
-            ours.parent.mkdir(parents=True, exist_ok=True)
             ship_model(theirs, ours)
         record = records.get(fold.number)
         if record is not None and fold.number not in recorder.records:
@@ -275,10 +270,6 @@ def _methods(questions: Questions) -> list[str]:
     return [*names, *BASELINE_METHODS] if questions.baselines else names
 
 
-def _folder(run: Run, fold: Fold) -> Path:
-    return run.folder / "folds" / f"{fold.number:02d}"
-
-
 def _train(
     run: Run,
     config: Mapping[str, Any],
@@ -387,7 +378,7 @@ def _facts(data: DataSpec, fold: Fold) -> dict[str, Any]:
 def _keep_model(run: Run, fold: Fold) -> None:
     """Keep the model of a fold's best epoch and remove the checkpoints of its training."""
     folder = trial_folder(run.folder, fold.number)
-    ship_model(folder / BEST, _folder(run, fold) / MODEL)
+    ship_model(folder / BEST, run.fold_model(fold.number))
     for name in (LAST, BEST):
         (folder / name).unlink(missing_ok=True)
 
@@ -483,7 +474,7 @@ def _keep(
     run: Run, fold: Fold, name: str, questions: Questions, answers: Answers, best_epoch: int
 ) -> dict[str, Any]:
     """Write a fold's scores and say what they give."""
-    path = _folder(run, fold) / f"{_stem(name, questions.flip_average)}.npz"
+    path = run.fold_folder(fold.number) / f"{_stem(name, questions.flip_average)}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **asdict(answers))
     line = {

@@ -59,7 +59,7 @@ class CheckpointKeeper:
         shipped = configuration.read_text() if configuration.exists() else ""
         # Any other text is the choice of replicas, or of a person.
         earlier = {winner_yaml(self._run, self._space, record) for record in self._kept[1:]}
-        if shipped in earlier or not (self._run.folder / "best" / "model.safetensors").exists():
+        if shipped in earlier or not self._run.best_model.exists():
             self._ship(self._kept[0])
 
     def ended(self, record: TrialRecord) -> None:
@@ -116,7 +116,7 @@ class CheckpointKeeper:
         if self._mirror is not None:
             self._mirror.fetch(checkpoint.relative_to(self._run.folder).as_posix())
         if checkpoint.exists():
-            ship_model(checkpoint, self._run.folder / "best" / "model.safetensors")
+            ship_model(checkpoint, self._run.best_model)
         # Last, so that it tells whether all was done.
         text = winner_yaml(self._run, self._space, winner)
         write_text(self._run.folder / "best.yaml", text)

@@ -36,7 +36,7 @@ from siamtune.search.store import (
     write_agreed,
     write_bytes,
 )
-from siamtune.training.checkpoint import read_checkpoint
+from siamtune.training.checkpoint import read_facts
 from siamtune.training.distributed import rank
 
 EVERY_S = 2.0
@@ -258,7 +258,7 @@ def _is_of(checkpoint: Path, job: TrialJob) -> bool:
     Such a trial was lost with its driver's host, and its number was given again.
     """
     with suppress(InvalidInput):
-        theirs = {**DEFAULTS, **read_checkpoint(checkpoint).facts.get("config", {})}
+        theirs = {**DEFAULTS, **read_facts(checkpoint).get("config", {})}
         return theirs == flatten(trial_config(dict(job.config)))
     return False
 

@@ -375,7 +375,7 @@ def _ship(history: History, found: Replication, mirror: Mirror | None) -> Replic
     found = found.model_copy(update={"best": best})
     config = {**history.space.fixed, **record.config, "seed": best.seed}
     write_text(run.folder / "best.yaml", config_yaml(config, _about(run, found)))
-    ship_model(models[best], run.folder / "best" / "model.safetensors")
+    ship_model(models[best], run.best_model)
     return found
 
 

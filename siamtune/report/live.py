@@ -290,8 +290,8 @@ def print_final_table(
         shipped = replicated_best(History(run, facts, space, records))
         of = f" (trial {shipped.trial}, the best with fresh seeds)" if shipped else ""
         lines.append(f"best configuration{of}: {run.folder / 'best.yaml'}")
-    if (run.folder / "best" / "model.safetensors").exists():
-        lines.append(f"best model: {run.folder / 'best' / 'model.safetensors'}")
+    if run.best_model.exists():
+        lines.append(f"best model: {run.best_model}")
     lines.append(f"curves: siamtune board {run.place}")
     for line in lines:
         console.print(Text(one_line(line)), soft_wrap=True)

@@ -15,6 +15,7 @@ trials/0007/        checkpoints while it runs, its best while it is among the be
                     stacks of processes that hung
 pairs-5b1e90c3a2f4.npz  the validation pairs that the scores are of, by the split's digest
 best.yaml, best/    the winner: configuration, model.safetensors
+folds/03/           of an evaluation: the model of a fold, and its answers
 replicas/           its best configurations trained again with fresh seeds: trials.jsonl, trials/;
 replication.json    what they came to
 test.jsonl          when the test people were opened, by what, for which model, and what they said
@@ -35,6 +36,7 @@ from siamtune.errors import InvalidInput, SiamtuneError, UsageError
 from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
 
 LOCK = ".driver.lock"
+MODEL = "model.safetensors"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -76,6 +78,17 @@ class Run:
     @property
     def tensorboard(self) -> Path:
         return self.folder / "tensorboard"
+
+    @property
+    def best_model(self) -> Path:
+        return self.folder / "best" / MODEL
+
+    def fold_folder(self, number: int) -> Path:
+        """Where an evaluation keeps a fold's model and answers."""
+        return self.folder / "folds" / f"{number:02d}"
+
+    def fold_model(self, number: int) -> Path:
+        return self.fold_folder(number) / MODEL
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` holds.

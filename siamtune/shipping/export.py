@@ -23,9 +23,10 @@ from siamtune.config import TrialConfig, trial_config
 from siamtune.data.prepare import Faces
 from siamtune.errors import DataError, InvalidInput, UsageError
 from siamtune.search.config_file import config_yaml
+from siamtune.search.runs import MODEL
 from siamtune.shipping.card import model_card
 from siamtune.shipping.measure import measured, score_pairs
-from siamtune.shipping.verifier import MODEL, Verifier, restore
+from siamtune.shipping.verifier import Verifier, restore
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
 from siamtune.training.evaluation import validation_pairs
 from siamtune.verification.pairs import VerificationPairs

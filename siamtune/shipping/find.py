@@ -6,8 +6,8 @@ from pathlib import Path
 from siamtune.errors import CheckpointError, InvalidInput
 from siamtune.search.history import History
 from siamtune.search.replicas import replicated_best
-from siamtune.search.runs import find_run
-from siamtune.shipping.verifier import MODEL, built_in_model, model_path, shipped_model
+from siamtune.search.runs import MODEL, find_run
+from siamtune.shipping.verifier import built_in_model, model_path, shipped_model
 
 
 def find_model(name: str | None, output: Path) -> Path:
@@ -53,9 +53,8 @@ def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
     candidates = [trials / f"{number:04d}" / "best.safetensors"]
     of_a_replica = shipped is not None and shipped.replica is not None
     if chosen is best and (trial is None or not of_a_replica):
-        candidates.insert(0, history.run.folder / "best" / "model.safetensors")
-    fold = history.run.folder / "folds" / f"{number:02d}" / MODEL
-    for path in (*candidates, fold):
+        candidates.insert(0, history.run.best_model)
+    for path in (*candidates, history.run.fold_model(number)):
         if path.is_file():
             return number, path
     kept = sorted(int(path.parent.name) for path in trials.glob("*/best.safetensors"))

@@ -16,6 +16,7 @@ from siamtune.data.normalization import restore_normalization
 from siamtune.data.recipe import Recipe, cut_faces, read_pictures
 from siamtune.errors import CheckpointError, DataError, SiamtuneError
 from siamtune.models import SiameseNet, build_model
+from siamtune.search.runs import MODEL
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.evaluation import embed
 from siamtune.verification.calibration import Calibration
@@ -26,7 +27,6 @@ from siamtune.verification.scores import pair_scores
 Picture = str | Path | NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-MODEL = "model.safetensors"
 # The model that answers where nobody names one: a folder as `siamtune export` makes it.
 PRETRAINED = Path(str(files("siamtune"))) / "pretrained"
 BUILT_IN = PRETRAINED / "lfw"

@@ -63,6 +63,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, truncated, or no checkpoint of siamtune.
     """
+    tensors, facts = _read(path, with_tensors=True)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts.setdefault(part, {})[rest] = tensor
+    return Checkpoint(parts, facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, from its header alone; raises as `read_checkpoint`."""
+    return _read(path, with_tensors=False)[1]
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(
             f"{path}: must be a checkpoint of siamtune, but there is no such file"
@@ -70,7 +84,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
         facts = json.loads(metadata["siamtune"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
@@ -81,11 +96,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: must have checkpoint format {FORMAT}; use the siamtune that wrote it"
         )
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = tensor
-    return Checkpoint(parts, facts)
+    return tensors, facts
 
 
 def ship_model(checkpoint: Path, to: Path) -> None:
