@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from siamtune.cli.help import split_examples
 from siamtune.cli.main import app
+from siamtune.verification.scorers import SCORERS
 
 ROOT: Any = typer.main.get_command(app)
 ESCAPE = "\x1b"
@@ -53,6 +54,13 @@ def test_a_docstring_is_taken_apart() -> None:
     )
     assert split_examples("Do it now:\nsiamtune do\n--so") == (["siamtune do --so"], "Do it now.")
     assert split_examples("Without any.") == ([], "Without any.")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "rescore"])
+def test_the_help_names_every_scorer(verb: str) -> None:
+    (option,) = (each for each in ROOT.commands[verb].params if each.name == "scorer")
+    named = re.findall(r"\w+", option.help.partition(".")[0].replace(" or ", " "))
+    assert set(named) == set(SCORERS)
 
 
 def test_the_shell_is_told_how_to_complete() -> None:
