@@ -13,7 +13,7 @@ from siamtune.errors import ConfigError
 
 Architecture = Literal["hani", "chopra", "custom", "deepid", "deepid2", "resnet"]
 Activation = Literal["relu", "scaled_tanh", "leaky_relu", "silu"]
-Crop = Literal["none", "center", "haar", "hog", "trees"]
+Crop = Literal["none", "center", "haar", "hog", "trees", "aligned"]
 NormalizationName = Literal["minmax", "lcn", "lcn-", "zca"]
 VerificationLoss = Literal[
     "contrastive", "hadsell", "chopra", "triplet", "multisimilarity", "supcon", "ntxent", "circle"

@@ -893,6 +893,9 @@ FLAGS: dict[str, tuple[tuple[str, ...], int, str]] = {
         ("train", "--data", "$people", "--set", "data.crop=trees", "--landmarks", "gone"), 3,
         "landmarks",
     ),
+    "no landmarks for aligned faces": (
+        ("train", "--data", "$people", "--set", "data.crop=aligned"), 3, "5 or 68 points",
+    ),
     "no landmarks": (("train", "--data", "$people", "--set", "data.crop=trees"), 3, "landmarks"),
     "a data home that is a file": (
         ("train", "--data", "lfw", "--data-home", "file"), 3, "lfw was not found",

@@ -27,7 +27,11 @@ DataHome = Annotated[
 ]
 Landmarks = Annotated[
     Path | None,
-    typer.Option(help="dlib's 68-point predictor file, for the crop style `trees`."),
+    typer.Option(
+        help="The file of dlib's landmark predictor, for the crops `aligned` (5 or 68 points) "
+        "and `trees` (68).",
+        envvar="SIAMTUNE_LANDMARKS",
+    ),
 ]
 SplitSeed = Annotated[
     int, typer.Option(help="Decides who is in training, validation and test.", min=0)

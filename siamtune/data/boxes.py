@@ -1,7 +1,7 @@
 """Where the face is in each picture, and cutting it out.
 
-A box is `(left, top, width, height)` in pixels of the picture; it may reach beyond the picture,
-whose border then continues.
+A box is `(left, top, width, height, turn)` in pixels of the picture; it may reach beyond the
+picture, whose border then continues. It is turned about its centre by so many degrees, clockwise.
 """
 
 import hashlib
@@ -22,19 +22,24 @@ from numpy.typing import NDArray
 from siamtune.data.decode import Pictures
 from siamtune.errors import DataError
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float, float]
 Indices = NDArray[np.int64]
-Boxes = NDArray[np.float64]  # (N, 4)
+Boxes = NDArray[np.float64]  # (N, 5)
 Picture = NDArray[Any]  # (height, width, 3) uint8, RGB
 Finder = Callable[[Picture], Box | None]
 
 # dlib's detector knows faces of 80 pixels and more; of smaller pictures it sees twice the size.
 SMALL_PICTURE_PX = 200
-LANDMARKS = 68
+# How many points a predictor of dlib's may have for the crops that need one.
+LANDMARKS = {"trees": (68,), "aligned": (5, 68)}
 NOSE_TIP = 30
-LANDMARKS_CURE = (
-    "download shape_predictor_68_face_landmarks.dat from http://dlib.net/files, unpack it and give "
-    "its path as landmarks"
+# The corners of both eyes and the base of the nose: dlib's five points, as places among the 68.
+FIVE_POINTS = (45, 42, 36, 39, 33)
+# Where they lie in a box, of side one, on the average of LFW's development people (peopleDevTrain,
+# deep funneled; found by the 68-point predictor, left and right averaged) in the central box: an
+# aligned face is cut as the centre cuts an average picture of LFW.
+AVERAGE_FACE = np.array(
+    [(0.7482, 0.4028), (0.6085, 0.4084), (0.2518, 0.4028), (0.3915, 0.4084), (0.5, 0.6774)]
 )
 PICTURES_AT_ONCE = 32
 # A photograph is framed as those of the training where a face lies no farther from the middle of
@@ -43,7 +48,7 @@ FRAMED_SHIFT, FRAMED_SCALE = 0.2, 1.25
 DETECTION_PX = 640  # faces of a larger photograph are looked for in a reduced one
 SMALLEST_PHOTOGRAPH_PX = 48  # in smaller ones the detector's window finds no place
 SMALLEST_FACE = 0.1  # side, of the shorter side of a photograph
-NOT_FOUND: Box = (nan, nan, nan, nan)
+NOT_FOUND: Box = (nan, nan, nan, nan, nan)
 
 
 def find_faces(
@@ -55,16 +60,16 @@ def find_faces(
     """The biggest face of each picture by one of `DETECTORS`, NaN where none is found.
 
     Args:
-        landmarks: the file of dlib's 68-point predictor, for `trees`.
+        landmarks: the file of dlib's predictor, for those in `LANDMARKS`.
         progress: hears how many pictures are done, of how many.
 
     Raises:
         DataError: the file of the predictor is missing or another one.
     """
     model = None
-    if detector == "trees":
-        model = landmarks_digest(landmarks)
-        _trees(landmarks)  # refuse here what every worker would refuse
+    if detector in LANDMARKS:
+        model = landmarks_digest(detector, landmarks)
+        DETECTORS[detector](landmarks)  # refuse here what every worker would refuse
     starts = range(0, len(pictures), PICTURES_AT_ONCE)
     parts = (
         [pictures.picture(i) for i in range(start, min(start + PICTURES_AT_ONCE, len(pictures)))]
@@ -80,22 +85,36 @@ def find_faces(
     for part in workers(delayed(_find)(detector, landmarks, model, part) for part in parts):
         boxes += part
         progress(len(boxes), len(pictures))
-    return np.array(boxes, np.float64).reshape(-1, 4)
+    return np.array(boxes, np.float64).reshape(-1, 5)
 
 
-def landmarks_digest(path: Path | None) -> str:
-    """Names a predictor's file by its content.
+def landmarks_digest(crop: str, path: Path | None) -> str | None:
+    """Names the predictor's file that a crop needs by its content; None where it needs none.
 
     Raises:
         DataError: there is no such file.
     """
+    if crop not in LANDMARKS:
+        return None
     if path is None or not path.is_file():
         raise DataError(
-            f"the crop trees needs the file of a {LANDMARKS}-point predictor, but got {path}; "
-            f"{LANDMARKS_CURE}"
+            f"the crop {crop} needs the file of dlib's predictor of {_points_for(crop)} points, "
+            f"but got {path}; {_cure(crop)}"
         )
     state = path.stat()
     return _content_digest(path, state.st_size, state.st_mtime_ns)
+
+
+def _points_for(crop: str) -> str:
+    return " or ".join(map(str, LANDMARKS[crop]))
+
+
+def _cure(crop: str) -> str:
+    names = [f"shape_predictor_{count}_face_landmarks.dat" for count in LANDMARKS[crop]]
+    return (
+        f"download {' or '.join(names)} from http://dlib.net/files, unpack it and give its path "
+        "as landmarks, on a command line with --landmarks"
+    )
 
 
 @cache
@@ -138,7 +157,7 @@ def _haar(landmarks: Path | None) -> Finder:
         if not len(faces):
             return None
         left, top, width, height = max(faces, key=lambda face: face[2] * face[3])
-        return float(left), float(top), float(width), float(height)
+        return float(left), float(top), float(width), float(height), 0.0
 
     return find
 
@@ -162,31 +181,72 @@ def _trees(landmarks: Path | None) -> Finder:
 
     The landmarks come from an ensemble of regression trees (Kazemi and Sullivan 2014).
     """
-    try:
-        predict = dlib.shape_predictor(str(landmarks))
-        points = predict(np.zeros((8, 8), np.uint8), dlib.rectangle(0, 0, 7, 7)).num_parts
-    except RuntimeError as error:
-        raise DataError(
-            f"{landmarks} must be a 68-point predictor of dlib, but is not ({error}); "
-            f"{LANDMARKS_CURE}"
-        ) from None
-    if points != LANDMARKS:
-        raise DataError(
-            f"{landmarks} must be a predictor of {LANDMARKS} points, but has {points}; "
-            f"{LANDMARKS_CURE}"
-        )
-    detect = _dlib_detector()
+    predict, detect = _predictor("trees", landmarks), _dlib_detector()
 
     def find(picture: Picture) -> Box | None:
         face = detect(picture)
         if face is None:
             return None
-        shape = predict(picture, face)
-        points = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+        points = predict(picture, face)
         side = max(face.width(), face.height(), *np.ptp(points, axis=0))
         return _square(side, *points[NOSE_TIP])
 
     return find
+
+
+def _aligned(landmarks: Path | None) -> Finder:
+    """A square that is shifted, turned and as large as puts eyes and nose nearest to their places.
+
+    Nearest in least squares over five landmarks (Umeyama 1991); they come from the trees as well.
+    """
+    predict, detect = _predictor("aligned", landmarks), _dlib_detector()
+
+    def find(picture: Picture) -> Box | None:
+        face = detect(picture)
+        if face is None:
+            return None
+        points = predict(picture, face) + 0.5  # a pixel's middle; boxes count from its corner
+        return aligned_box(points if len(points) == 5 else points[list(FIVE_POINTS)])
+
+    return find
+
+
+def aligned_box(points: NDArray[np.float64]) -> Box | None:
+    """The square that fits `AVERAGE_FACE` to five points `(5, 2)`; None if they are all one."""
+    # In the complex plane a rotation with scaling is one factor, and least squares one division.
+    face, template = points @ (1, 1j), AVERAGE_FACE @ (1, 1j)
+    around = template - template.mean()
+    factor = np.vdot(around, face - face.mean()) / np.vdot(around, around)
+    centre = face.mean() + factor * (0.5 + 0.5j - template.mean())
+    side = float(np.abs(factor))
+    turn = float(np.degrees(np.angle(factor)))
+    return _square(side, centre.real, centre.imag, turn) if side > 0 else None
+
+
+def _predictor(crop: str, landmarks: Path | None) -> Callable[[Picture, Any], NDArray[np.float64]]:
+    """Finds the landmarks `(points, 2)` of the face in a rectangle of dlib's.
+
+    Raises:
+        DataError: the file holds no predictor of so many points as the crop needs.
+    """
+    wanted = _points_for(crop)
+    try:
+        predict = dlib.shape_predictor(str(landmarks))
+        count = predict(np.zeros((8, 8), np.uint8), dlib.rectangle(0, 0, 7, 7)).num_parts
+    except RuntimeError as error:
+        raise DataError(
+            f"{landmarks} must be dlib's predictor of {wanted} points, but is not ({error}); "
+            f"{_cure(crop)}"
+        ) from None
+    if count not in LANDMARKS[crop]:
+        raise DataError(
+            f"{landmarks} must be a predictor of {wanted} points, but has {count}; {_cure(crop)}"
+        )
+
+    def points(picture: Picture, face: Any) -> NDArray[np.float64]:
+        return np.array([(each.x, each.y) for each in predict(picture, face).parts()], np.float64)
+
+    return points
 
 
 def _dlib_detector() -> Callable[[Picture], Any]:
@@ -199,25 +259,27 @@ def _dlib_detector() -> Callable[[Picture], Any]:
     return biggest
 
 
-def _square(side: float, centre_x: float, centre_y: float) -> Box:
-    return (centre_x - side / 2, centre_y - side / 2, side, side)
+def _square(side: float, centre_x: float, centre_y: float, turn: float = 0.0) -> Box:
+    return centre_x - side / 2, centre_y - side / 2, side, side, turn
 
 
 DETECTORS: dict[str, Callable[[Path | None], Finder]] = {
     "haar": _haar,
     "hog": _hog,
     "trees": _trees,
+    "aligned": _aligned,
 }
 
 
 def central_boxes(heights: Indices, widths: Indices, face_box: float) -> Boxes:
     """Centred squares whose side is `face_box` of the shorter side of pictures `(N,)`."""
     sides = face_box * np.minimum(heights, widths)
-    return np.stack([(widths - sides) / 2, (heights - sides) / 2, sides, sides], axis=1)
+    upright = np.zeros(len(sides))
+    return np.stack([(widths - sides) / 2, (heights - sides) / 2, sides, sides, upright], axis=1)
 
 
 def photograph_box(picture: Picture, central: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The central box `(4,)` where a face lies in it, else the biggest face, if there is one.
+    """The central box `(5,)` where a face lies in it, else the biggest face, if there is one.
 
     For pictures that may be framed otherwise than those of LFW, whose central square is the box of
     Viola and Jones's detector: of 150 of its pictures the detector finds a face in 147, off the
@@ -242,7 +304,7 @@ def photograph_box(picture: Picture, central: NDArray[np.float64]) -> NDArray[np
     )
     if not len(faces):
         return central
-    biggest = np.array(max(faces, key=lambda face: face[2] * face[3]), np.float64)
+    biggest = np.array([*max(faces, key=lambda face: face[2] * face[3]), 0], np.float64)
     # Steps of a fifth are too coarse for a network; finer ones near the face are cheap.
     finer = _face_near(gray, biggest, 1.04)
     return (biggest if finer is None else finer) / factor
@@ -262,24 +324,24 @@ def _face_near(
     )  # fmt: skip
     if not len(faces):
         return None
-    found = np.add(faces, (left, top, 0, 0), dtype=np.float64)
+    found = np.pad(np.add(faces, (left, top, 0, 0), dtype=np.float64), ((0, 0), (0, 1)))
     return min(found, key=lambda face: float(np.abs(_middle(face) - _middle(box)).max()))
 
 
 def _middle(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    return box[:2] + box[2:] / 2
+    return box[:2] + box[2:4] / 2
 
 
 def whole_boxes(heights: Indices, widths: Indices) -> Boxes:
     """The whole of pictures `(N,)`: what is not square will be squeezed."""
     zeros = np.zeros(len(heights))
-    return np.stack([zeros, zeros, widths, heights], axis=1)
+    return np.stack([zeros, zeros, widths, heights, zeros], axis=1)
 
 
 def scaled(boxes: Boxes, factor: float) -> Boxes:
     """Boxes `factor` times as wide and high, about the same centres."""
-    corner, size = boxes[:, :2], boxes[:, 2:]
-    return np.hstack([corner + size * (1 - factor) / 2, size * factor])
+    corner, size, turn = boxes[:, :2], boxes[:, 2:4], boxes[:, 4:]
+    return np.hstack([corner + size * (1 - factor) / 2, size * factor, turn])
 
 
 def cut(picture: Picture, box: NDArray[np.float64], side_px: int, grayscale: bool) -> Picture:
@@ -287,9 +349,12 @@ def cut(picture: Picture, box: NDArray[np.float64], side_px: int, grayscale: boo
 
     Beyond the picture its border continues.
     """
+    if box[4] != 0:
+        picture = _upright(picture, box)
+        box = np.array([0, 0, picture.shape[1], picture.shape[0], 0])
     height, width = picture.shape[:2]
     # Whole pixels, one at least of which is in the picture.
-    left, top, columns, rows = map(round, box.tolist())  # numpy takes longer for single numbers
+    left, top, columns, rows = map(round, box[:4].tolist())  # numpy takes longer for single numbers
     columns, rows = max(1, columns), max(1, rows)
     left, top = min(max(left, 1 - columns), width - 1), min(max(top, 1 - rows), height - 1)
     face = picture[max(top, 0) : top + rows, max(left, 0) : left + columns]
@@ -310,3 +375,21 @@ def cut(picture: Picture, box: NDArray[np.float64], side_px: int, grayscale: boo
         (side_px, side_px),
         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     )
+
+
+def _upright(picture: Picture, box: NDArray[np.float64]) -> Picture:
+    """The pixels in a turned box as they are when it is turned back, as many as lie in it."""
+    left, top, width, height, turn = box.tolist()
+    columns, rows = max(1, round(width)), max(1, round(height))
+    # From the middles of these pixels to places in the picture, where a pixel's middle is whole.
+    along = np.exp(1j * np.radians(turn))
+    right, down = along * width / columns, along * 1j * height / rows
+    centre = complex(left + width / 2 - 0.5, top + height / 2 - 0.5)
+    first = centre - right * (columns - 1) / 2 - down * (rows - 1) / 2
+    matrix = [[part.real for part in (right, down, first)],
+              [part.imag for part in (right, down, first)]]  # fmt: skip
+    turned: Picture = cv2.warpAffine(
+        picture, np.array(matrix), (columns, rows),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return turned

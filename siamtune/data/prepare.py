@@ -98,7 +98,7 @@ def prepare(
     Args:
         split: who trains; default a share of the identities, chosen by `split_seed`.
         cache_folder: default `$SIAMTUNE_CACHE`, or the place that the system has for caches.
-        landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
+        landmarks: the file of dlib's predictor; the crops `trees` and `aligned` need it.
         progress: called with what is done, how many pictures are, and of how many.
 
     Raises:
@@ -113,7 +113,7 @@ def prepare(
     if split is None:
         split = split_identities(identities, source.names, seed=split_seed)
 
-    model = landmarks_digest(landmarks) if config.crop == "trees" else None
+    model = landmarks_digest(config.crop, landmarks)
     boxes, faces_not_found = _boxes(source, pictures, config.crop, landmarks, model, folder, tell)
     images_path, images = _images(source, pictures, boxes, config, model, folder, tell)
     normalization_path, normalization = _normalization(
@@ -153,7 +153,7 @@ def _boxes(
         )
 
     path = boxes_path(source, crop, model, folder)
-    found = cached_array(path, (len(pictures), 4), np.float64, fill)
+    found = cached_array(path, (len(pictures), 5), np.float64, fill)
     missing = np.isnan(found).any(axis=1)
     return np.where(missing[:, None], central, found), int(missing.sum())
 

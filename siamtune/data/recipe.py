@@ -96,7 +96,7 @@ def photograph_boxes(
 
 
 def cut_boxes(pictures: Sequence[NDArray[Any]], boxes: Boxes, recipe: Recipe) -> NDArray[np.uint8]:
-    """`(N, C, R, R)` what lies in the boxes `(N, 4)` of pictures `(H, W, 3)` RGB."""
+    """`(N, C, R, R)` what lies in the boxes `(N, 5)` of pictures `(H, W, 3)` RGB."""
     side_px = recipe.resolution_px
     faces = np.empty((len(pictures), recipe.channels, side_px, side_px), np.uint8)
     for face, picture, box in zip(faces, pictures, boxes, strict=True):
@@ -111,16 +111,16 @@ def face_boxes(
     landmarks: Path | None = None,
     names: Sequence[str] | None = None,
 ) -> Boxes:
-    """Where to cut, `(N, 4)`, in pictures `(H, W, 3)` RGB.
+    """Where to cut, `(N, 5)`, in pictures `(H, W, 3)` RGB.
 
     Where the detector finds no face it is the centre, which a warning of the log tells.
 
     Args:
-        landmarks: the file of dlib's 68-point predictor; only the crop `trees` needs it.
+        landmarks: the file of dlib's predictor; the crops `trees` and `aligned` need it.
         names: of the pictures, for the warning; without them there is none.
 
     Raises:
-        DataError: `trees` without its file.
+        DataError: the predictor's file is missing where it is needed.
     """
     return scaled(_unscaled_boxes(pictures, recipe, landmarks, names), recipe.factor)
 

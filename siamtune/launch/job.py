@@ -15,7 +15,7 @@ class DataSpec:
 
     source: str  # demo, lfw, olivetti or a folder
     data_home: str | None = None
-    landmarks: str | None = None  # dlib's 68-point predictor, for the crop style `trees`
+    landmarks: str | None = None  # the file of dlib's predictor, for the crops that need it
     split_seed: int = 0
     protocol: str = "identity-holdout"
     fold: int = 1

@@ -273,7 +273,7 @@ class _Reckoner:
     def drawn(self, flat: Mapping[str, Any]) -> _Drawn:
         config = trial_config(dict(flat))
         data, source = config.data, self._data.source
-        model = landmarks_digest(self._landmarks) if data.crop == "trees" else None
+        model = landmarks_digest(data.crop, self._landmarks)
         boxes = boxes_path(source, data.crop, model, self._folder)
         variant = variant_path(source, data, model, self._folder)
         return _Drawn(

@@ -57,7 +57,7 @@ class Pair:
     """Two pictures, what was cut out of them, and what a model says of them.
 
     Attributes:
-        boxes: `(2, 4)` left, top, width, height in the pictures.
+        boxes: `(2, 5)` left, top, width, height and turn in the pictures.
         faces: `(2, C, R, R)` uint8.
         truth: whether it is one person, where that is known.
     """
@@ -89,7 +89,15 @@ def pair_figure(pairs: Sequence[Pair], verifier: Verifier) -> Figure:
                 axes.imshow(picture)
                 for colour, width in (("white", 2.6), (MARK, 1.2)):
                     axes.add_patch(
-                        Rectangle(box[:2], *box[2:], fill=False, color=colour, linewidth=width)
+                        Rectangle(
+                            box[:2],
+                            *box[2:4],
+                            angle=box[4],
+                            rotation_point="center",
+                            fill=False,
+                            color=colour,
+                            linewidth=width,
+                        )
                     )
                 axes.set(xlim=(0, picture.shape[1]), ylim=(picture.shape[0], 0))
                 axes.set_xlabel(_name(name), fontsize=7)
@@ -125,7 +133,7 @@ def mistakes_figure(pairs: Sequence[Pair]) -> Figure:
             ):
                 _bare(axes)
                 axes.imshow(picture)
-                (left, top, width, height) = box
+                left, top, width, height, _ = box
                 axes.set(xlim=(left, left + width), ylim=(top + height, top), facecolor=RULE)
                 axes.set_xlabel(_name(name), fontsize=6)
     return figure

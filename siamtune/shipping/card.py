@@ -18,6 +18,7 @@ CROPS = {
     "haar": "the biggest face that OpenCV's Haar cascade finds",
     "hog": "the biggest face that dlib's HOG detector finds",
     "trees": "a square about the nose that dlib's 68 landmarks find",
+    "aligned": "a square that dlib's landmarks of eyes and nose shift, scale and turn upright",
 }
 
 

@@ -59,7 +59,7 @@ class Verifier:
         flip: embed a picture as the mean of it and its mirror image.
         path: the file that it was read from.
         facts: what that file says of data, protocol and training.
-        landmarks: the file of dlib's 68-point predictor, which the crop style `trees` needs.
+        landmarks: the file of dlib's predictor, which the crops `trees` and `aligned` need.
         scorer: scores in place of the distance, if `siamtune rescore` chose one.
     """
 
@@ -181,7 +181,7 @@ def load(
         path: what `siamtune export` made, a run folder (its best model), or a checkpoint; default
             the model that siamtune brings along.
         device: default the first CUDA device, or the processor.
-        landmarks: the file of dlib's 68-point predictor, for models with the crop style `trees`.
+        landmarks: the file of dlib's predictor, for models with the crop `trees` or `aligned`.
 
     Raises:
         CheckpointError: there is no model, or the file is foreign, truncated or too old.

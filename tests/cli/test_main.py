@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from siamtune.cli.main import app
+from siamtune.errors import DataError
 
 HEAVY = ("torch", "ray", "optuna", "cv2", "sklearn", "dlib")
 
@@ -71,6 +75,15 @@ def test_v_shows_where_it_happened(tmp_path: Path) -> None:
     done = siamtune("train", "--config", "absent.yaml", "-v", cwd=tmp_path)
     assert done.returncode == 3
     assert "Traceback" in done.stderr
+
+
+def test_the_environment_names_the_file_of_landmarks(tmp_path: Path, pattern_people: Path) -> None:
+    words = ["train", "--data", str(pattern_people), "--set", "data.crop=aligned"]
+    done = CliRunner().invoke(
+        app, [*words, "--output", str(tmp_path)], env={"SIAMTUNE_LANDMARKS": "absent.dat"}
+    )
+    assert isinstance(done.exception, DataError)
+    assert "absent.dat" in str(done.exception)
 
 
 def test_a_configuration_is_trained_without_ray(tmp_path: Path, pattern_people: Path) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from siamtune.data import boxes
 from siamtune.data.boxes import (
+    AVERAGE_FACE,
+    aligned_box,
     central_boxes,
     cut,
     find_faces,
@@ -19,6 +21,7 @@ from siamtune.data.boxes import (
     whole_boxes,
 )
 from siamtune.data.decode import Pictures, read_picture
+from siamtune.data.demo import DEMO_SEED, DemoPictures, demo_landmarks
 from siamtune.errors import DataError
 
 
@@ -41,30 +44,31 @@ def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def test_a_central_box_is_a_square_share_of_the_shorter_side() -> None:
     found = central_boxes(np.array([100, 60]), np.array([200, 30]), 0.5)
-    assert found.tolist() == [[75, 25, 50, 50], [7.5, 22.5, 15, 15]]
+    assert found.tolist() == [[75, 25, 50, 50, 0], [7.5, 22.5, 15, 15, 0]]
 
 
 def test_a_whole_box_is_the_picture() -> None:
-    assert whole_boxes(np.array([100]), np.array([200])).tolist() == [[0, 0, 200, 100]]
+    assert whole_boxes(np.array([100]), np.array([200])).tolist() == [[0, 0, 200, 100, 0]]
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.2])
 def test_scaling_keeps_the_centre(factor: float) -> None:
-    box = np.array([[10.0, 20.0, 40.0, 30.0]])
-    left, top, width, height = scaled(box, factor)[0]
+    box = np.array([[10.0, 20.0, 40.0, 30.0, 7.0]])
+    left, top, width, height, turn = scaled(box, factor)[0]
     assert (width, height) == pytest.approx((40 * factor, 30 * factor))
     assert (left + width / 2, top + height / 2) == pytest.approx((30, 35))
+    assert turn == 7
 
 
 def test_a_cut_of_the_right_size_is_the_pixels_themselves() -> None:
     picture = noise(50, 60)
-    found = cut(picture, np.array([7.0, 11.0, 20.0, 20.0]), 20, grayscale=False)
+    found = cut(picture, np.array([7.0, 11.0, 20.0, 20.0, 0.0]), 20, grayscale=False)
     assert np.array_equal(found, picture[11:31, 7:27])
 
 
 def test_a_gray_cut_is_the_luminance_of_the_bytes() -> None:
     picture = noise(30, 30)
-    found = cut(picture, np.array([0.0, 0.0, 30.0, 30.0]), 30, grayscale=True)
+    found = cut(picture, np.array([0.0, 0.0, 30.0, 30.0, 0.0]), 30, grayscale=True)
     assert found.dtype == np.uint8
     luminance = picture @ [0.299, 0.587, 0.114]
     assert np.abs(found - luminance).max() <= 1
@@ -72,7 +76,7 @@ def test_a_gray_cut_is_the_luminance_of_the_bytes() -> None:
 
 def test_shrinking_averages_the_pixels_that_become_one() -> None:
     picture = noise(40, 40)
-    found = cut(picture, np.array([4.0, 8.0, 32.0, 32.0]), 16, grayscale=False)
+    found = cut(picture, np.array([4.0, 8.0, 32.0, 32.0, 0.0]), 16, grayscale=False)
     blocks = picture[8:40, 4:36].reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
     assert np.abs(found - blocks).max() <= 1
 
@@ -94,13 +98,13 @@ def test_beyond_the_picture_its_border_continues(
     expected = around[row + 200 : row + 200 + height, column + 200 : column + 200 + width]
     if grayscale:
         expected = cv2.cvtColor(np.ascontiguousarray(expected), cv2.COLOR_RGB2GRAY)
-    found = cut(picture, np.array(box, np.float64), width, grayscale)
+    found = cut(picture, np.array([*box, 0], np.float64), width, grayscale)
     assert np.array_equal(found, expected)
 
 
 def test_a_tiny_box_is_one_pixel_at_least() -> None:
     picture = noise(20, 20)
-    found = cut(picture, np.array([3.0, 4.0, 0.2, 0.2]), 16, grayscale=False)
+    found = cut(picture, np.array([3.0, 4.0, 0.2, 0.2, 0.0]), 16, grayscale=False)
     assert (found == picture[4, 3]).all()
 
 
@@ -109,7 +113,7 @@ def test_where_there_is_no_face_there_is_no_box(detector: str) -> None:
     done: list[tuple[int, int]] = []
     blank = pack([np.full((64, 64, 3), 90, np.uint8)] * 70)
     found = find_faces(blank, detector, progress=lambda *heard: done.append(heard))
-    assert found.shape == (70, 4)
+    assert found.shape == (70, 5)
     assert np.isnan(found).all()
     assert done == [(32, 70), (64, 70), (70, 70)]
 
@@ -123,7 +127,7 @@ def test_real_faces_are_found_and_move_with_the_picture(data_home: Path, detecto
     found = find_faces(pack(pictures), detector)
     present = ~np.isnan(found[:, 0])
     assert present.sum() >= 10
-    centres = found[present, :2] + found[present, 2:] / 2
+    centres = found[present, :2] + found[present, 2:4] / 2
     assert np.abs(centres - 125).max() < 40  # the faces of lfw stand in the middle
     assert np.array_equal(found[present, 2], found[present, 3])
 
@@ -148,8 +152,8 @@ def test_a_photograph_is_cut_at_its_face_and_one_like_those_of_lfw_at_its_centre
     for picture in pictures:
         photograph = np.full((1500, 1200, 3), 128, np.uint8)
         photograph[900:1400, 100:600] = cv2.resize(picture, (500, 500))
-        left, top, width, height = photograph_box(photograph, larger)
-        assert width == height
+        left, top, width, height, turn = photograph_box(photograph, larger)
+        assert (width, turn) == (height, 0)
         shift = np.array([left + width / 2 - 350, top + height / 2 - 1150]) / 227
         near += bool(np.abs(shift).max() < 0.2 and 0.7 < width / 227 < 1.4)
     assert near >= 27
@@ -192,7 +196,7 @@ def test_trees_put_a_square_on_the_nose_tip(
     path = landmarks_file(tmp_path / "68.dat", 68)
     monkeypatch.setattr(boxes, "_dlib_detector", always_at(10, 30, 89, 109))  # 80 pixels
     found = find_faces(pack([noise(128, 128)]), "trees", path)
-    assert found.tolist() == [[10 + 40 - 40, 30 + 40 - 40, 80, 80]]
+    assert found.tolist() == [[10 + 40 - 40, 30 + 40 - 40, 80, 80, 0]]
 
 
 def test_trees_take_the_box_of_the_landmarks_where_it_is_larger(
@@ -209,7 +213,7 @@ def test_trees_take_the_box_of_the_landmarks_where_it_is_larger(
     monkeypatch.setattr(dlib, "shape_predictor", lambda path: predict)
     found = find_faces(pack([noise(300, 300)]), "trees", path)
     side, nose = 67 * 239 / 79, 40 * 239 / 79
-    expected = [10 + nose - side / 2, 30 + nose - side / 2, side, side]
+    expected = [10 + nose - side / 2, 30 + nose - side / 2, side, side, 0]
     assert found[0] == pytest.approx(expected, abs=1)  # landmarks are whole pixels
 
 
@@ -219,16 +223,120 @@ def test_trees_without_a_face_have_no_box(tmp_path: Path) -> None:
     assert np.isnan(find_faces(blank, "trees", path)).all()
 
 
-def test_trees_say_which_file_they_need(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crop", ["trees", "aligned"])
+def test_crops_by_landmarks_say_which_file_they_need(tmp_path: Path, crop: str) -> None:
     blank = pack([np.zeros((64, 64, 3), np.uint8)])
-    foreign, short = tmp_path / "foreign.dat", landmarks_file(tmp_path / "5.dat", 5)
+    foreign, short = tmp_path / "foreign.dat", landmarks_file(tmp_path / "4.dat", 4)
     foreign.write_bytes(b"not a predictor")
+    wanted = {"trees": "68", "aligned": "5 or 68"}[crop]
     for path, words in (
-        (None, "needs the file of a 68-point predictor, but got None"),
+        (None, f"crop {crop} needs the file of dlib's predictor of {wanted} points, but got None"),
         (tmp_path / "missing.dat", "but got .*missing.dat"),
         (tmp_path, "but got"),
-        (foreign, "must be a 68-point predictor of dlib, but is not"),
-        (short, "must be a predictor of 68 points, but has 5"),
+        (foreign, f"must be dlib's predictor of {wanted} points, but is not"),
+        (short, f"must be a predictor of {wanted} points, but has 4"),
     ):
-        with pytest.raises(DataError, match=f"{words}.*download shape_predictor_68"):
-            find_faces(blank, "trees", path)
+        with pytest.raises(DataError, match=f"{words}.*download shape_predictor_"):
+            find_faces(blank, crop, path)
+
+
+@pytest.mark.parametrize("turn", [-170.0, -20.0, 0.0, 35.0, 90.0])
+def test_an_aligned_box_is_the_one_whose_places_the_points_have(turn: float) -> None:
+    """The points are put where they lie in a known box, one after the other, by trigonometry."""
+    left, top, side = 40.0, -10.0, 120.0
+    placed = []
+    for x, y in AVERAGE_FACE:
+        right, down = (x - 0.5) * side, (y - 0.5) * side
+        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        placed.append(
+            (left + side / 2 + c * right - s * down, top + side / 2 + s * right + c * down)
+        )
+    assert aligned_box(np.array(placed)) == pytest.approx((left, top, side, side, turn))
+
+
+def test_no_box_of_its_kind_lies_nearer_to_the_points_than_the_aligned_one() -> None:
+    rng = np.random.default_rng(0)
+    points = AVERAGE_FACE * 100 + rng.normal(0, 6, (5, 2))
+    found = aligned_box(points)
+    assert found is not None
+
+    def squares(left: float, top: float, side: float, _: float, turn: float) -> float:
+        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        offset = (AVERAGE_FACE - 0.5) * side @ np.array([[c, s], [-s, c]])
+        return float(((offset + np.array([left, top]) + side / 2 - points) ** 2).sum())
+
+    best = squares(*found)
+    for _ in range(200):
+        near = np.array(found) + rng.normal(0, 0.5, 5)
+        assert squares(*near) >= best
+
+
+def test_points_that_are_all_one_give_no_box() -> None:
+    assert aligned_box(np.full((5, 2), 7.0)) is None
+
+
+@pytest.mark.parametrize(("turn", "quarters"), [(90.0, 1), (180.0, 2), (-90.0, -1)])
+def test_a_box_turned_by_quarters_is_the_pixels_turned_back(turn: float, quarters: int) -> None:
+    picture = noise(50, 60)
+    found = cut(picture, np.array([7.0, 11.0, 20.0, 20.0, turn]), 20, grayscale=False)
+    assert np.array_equal(found, np.rot90(picture[11:31, 7:27], quarters))
+
+
+@pytest.mark.parametrize("grayscale", [False, True])
+def test_a_turned_box_takes_its_pixels_from_where_it_lies(grayscale: bool) -> None:
+    """In a picture whose brightness is x and y themselves, each pixel tells where it comes from."""
+    y, x = np.mgrid[:200, :200].astype(np.uint8)
+    picture = np.stack([x, y, np.full_like(x, 50)], axis=-1)
+    left, top, side, turn = 60.0, 70.0, 64.0, 25.0
+    found = cut(picture, np.array([left, top, side, side, turn]), 64, grayscale).astype(float)
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    for row in range(0, 64, 9):
+        for column in range(0, 64, 9):
+            right, down = column + 0.5 - side / 2, row + 0.5 - side / 2
+            at_x = left + side / 2 + c * right - s * down - 0.5
+            at_y = top + side / 2 + s * right + c * down - 0.5
+            expected = np.array([at_x, at_y, 50])
+            if grayscale:
+                expected = expected @ [0.299, 0.587, 0.114]
+            assert np.abs(found[row, column] - expected).max() <= 1
+
+
+def test_a_turned_box_beyond_the_picture_continues_its_border() -> None:
+    picture = np.full((40, 40, 3), 90, np.uint8)
+    found = cut(picture, np.array([-30.0, 20.0, 50.0, 50.0, 30.0]), 32, grayscale=False)
+    assert (found == 90).all()
+    tiny = cut(noise(20, 20), np.array([3.0, 4.0, 0.2, 0.2, 30.0]), 16, grayscale=False)
+    assert (tiny == tiny[0, 0]).all()
+
+
+@pytest.mark.parametrize("count", [5, 68])
+def test_aligned_takes_five_of_the_predictors_points(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = landmarks_file(tmp_path / f"{count}.dat", count)
+    monkeypatch.setattr(boxes, "_dlib_detector", always_at(10, 30, 89, 109))
+    chosen = range(5) if count == 5 else (45, 42, 36, 39, 33)
+    points = [(10 + 10 + i + 0.5, 30 + 40 + 0.5) for i in chosen]  # see `landmarks_file`
+    (found,) = find_faces(pack([noise(128, 128)]), "aligned", path)
+    assert found == pytest.approx(aligned_box(np.array(points, float)))
+
+
+def test_a_face_looks_the_same_however_it_was_held() -> None:
+    """Demo faces, whose landmarks are known, turned and shrunk: their aligned cuts stay."""
+    pictures = DemoPictures(DEMO_SEED)
+    for index in (0, 7):
+        picture, points = pictures[index], demo_landmarks(pictures)[index][[45, 42, 36, 39, 33]]
+        middle = np.array(picture.shape[1::-1]) / 2
+        upright = cut(picture, np.array(aligned_box(points)), 48, grayscale=True).astype(float)
+        for turn, factor in ((20, 1.0), (-35, 0.7)):
+            matrix = cv2.getRotationMatrix2D(tuple(middle), turn, factor)
+            held = cv2.warpAffine(
+                picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+            )
+            # OpenCV counts from the middle of a pixel, boxes from its corner.
+            moved = (points - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
+            again = cut(held, np.array(aligned_box(moved)), 48, grayscale=True)
+            inside = slice(8, 40)
+            assert np.abs(again - upright)[inside, inside].mean() < 4
+            plain = cut(held, np.array([*aligned_box(moved)[:4], 0]), 48, grayscale=True)
+            assert np.abs(plain - upright)[inside, inside].mean() > 16

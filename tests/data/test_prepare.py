@@ -71,7 +71,7 @@ def test_the_crop_factor_scales_about_the_centre(tmp_path: Path, crop: str, fact
     faces = prepared(tmp_path, source_of(pictures), crop=crop, crop_factor=factor)
     height, width = (48, 40) if crop == "none" else (20, 20)
     height, width = height * factor, width * factor
-    box = np.array([20 - width / 2, 24 - height / 2, width, height])
+    box = np.array([20 - width / 2, 24 - height / 2, width, height, 0])
     for image, picture in zip(faces.images, pictures, strict=True):
         assert np.array_equal(image[0], cut(picture, box, 16, grayscale=True))
     assert (faces.crop.style, faces.crop.factor, faces.crop.faces_not_found) == (crop, factor, 0)
@@ -210,9 +210,12 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     assert all(heard[-1] == (24, 24) for heard in told.values())
 
 
-def test_trees_need_their_file_even_where_variants_are_cached(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the crop trees needs the file"):
-        prepared(tmp_path, crop="trees")
+@pytest.mark.parametrize("crop", ["trees", "aligned"])
+def test_crops_by_landmarks_need_their_file_even_where_variants_are_cached(
+    tmp_path: Path, crop: str
+) -> None:
+    with pytest.raises(DataError, match=f"the crop {crop} needs the file"):
+        prepared(tmp_path, crop=crop)
 
 
 def test_the_olivetti_faces_are_prepared(tmp_path: Path, data_home: Path) -> None:

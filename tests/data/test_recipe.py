@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtune.config import DataConfig
+from siamtune.config import Crop, DataConfig
 from siamtune.data.prepare import prepare
 from siamtune.data.recipe import Recipe, cut_faces, read_pictures
 from siamtune.data.sources import Source
@@ -63,6 +63,7 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
     assert picture[:, -4:].mean() > 200 > 50 > picture[:, :16].mean()
 
 
-def test_trees_without_its_file_is_refused() -> None:
-    with pytest.raises(DataError, match="needs the file of a 68-point predictor"):
-        cut_faces([np.zeros((40, 40, 3), np.uint8)], Recipe("trees", 1.0, 16, True, 1.0))
+@pytest.mark.parametrize("crop", ["trees", "aligned"])
+def test_a_crop_by_landmarks_without_their_file_is_refused(crop: Crop) -> None:
+    with pytest.raises(DataError, match="needs the file of dlib's predictor"):
+        cut_faces([np.zeros((40, 40, 3), np.uint8)], Recipe(crop, 1.0, 16, True, 1.0))
