@@ -516,11 +516,8 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
             f"{' and '.join(o.metric for o in space.objective.each)}: tables rank by the first, "
             "the front shows both, and no trial is stopped early"
         )
-    if faces.crop.faces_not_found:
-        tell(
-            f"{faces.crop.style} found no face in {faces.crop.faces_not_found} of "
-            f"{len(faces.identities)} pictures; there the center box stands in"
-        )
+    if faces.undetected:
+        tell(faces.undetected)
     if spec.protocol != "identity-holdout":
         people = {part: len(getattr(faces.split, part)) for part in ("train", "validation", "test")}
         shares = ", ".join(f"{count:,} {part}" for part, count in people.items())

@@ -82,6 +82,8 @@ def train(
 
         faces = prepare_faces(spec, chosen.data, progress)
         tell_leaks(spec, [faces.split], progress)
+    if faces.undetected:
+        tell(faces.undetected)
     run = new_run(output, name, stem)
     facts = {
         "name": run.name,

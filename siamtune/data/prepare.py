@@ -79,6 +79,17 @@ class Faces:
             raise ValueError(f"part must be one of {', '.join(PARTS)}, but got {part!r}")
         return np.flatnonzero(np.isin(self.identities, getattr(self.split, part)))
 
+    @property
+    def undetected(self) -> str:
+        """In how many pictures the crop found no face, in words; empty if in all."""
+        missed = self.crop.faces_not_found
+        if not missed:
+            return ""
+        return (
+            f"{self.crop.style} found no face in {missed:,} of {len(self.identities):,} pictures; "
+            "there the center box stands in"
+        )
+
 
 def prepare(
     source: Source,

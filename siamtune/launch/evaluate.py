@@ -120,6 +120,8 @@ def evaluate(
         if not model_file.exists():
             _train(run, config, spec, fold, len(folds), threads, tell)
         faces = prepare_faces(spec, chosen.data, progress)
+        if faces.undetected and fold is folds[0]:
+            tell(faces.undetected)
         learnt = read_checkpoint(model_file)
         best_epoch = int(learnt.facts["metrics"]["epoch"])
         for name, answers in answer(

@@ -89,7 +89,7 @@ def test_the_environment_names_the_file_of_landmarks(tmp_path: Path, pattern_peo
 def test_a_configuration_is_trained_without_ray(tmp_path: Path, pattern_people: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(
         "model: {architecture: resnet, width: 0.5, embedding_size: 16}\n"
-        "data: {crop: none, resolution_px: 16}\nbatch: {images: 16}\noptim: {lr: 1e-3}\nepochs: 2\n"
+        "data: {crop: haar, resolution_px: 16}\nbatch: {images: 16}\noptim: {lr: 1e-3}\nepochs: 2\n"
     )
     code = (
         "import sys; from siamtune.cli.main import run\n"
@@ -103,6 +103,7 @@ def test_a_configuration_is_trained_without_ray(tmp_path: Path, pattern_people: 
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
+    assert "haar found no face in 200 of 200 pictures" in done.stderr  # patterns are no faces
     document = json.loads(done.stdout)
     assert [epoch["epoch"] for epoch in document["epochs"]] == [1, 2]
     assert Path(tmp_path / document["model"]).exists()

@@ -44,7 +44,9 @@ def olivetti(data_home: Path) -> DataSpec:
 def test_every_pair_of_the_test_people_is_asked(pattern_people: Path, tmp_path: Path) -> None:
     run = new_run(tmp_path, "run", "space")
     data = DataSpec(str(pattern_people), protocol="all-pairs")
-    (method,) = evaluate(run, DEFAULTS | DIALS, data, Questions(("cosine",)), threads=1)
+    dials, told = DEFAULTS | DIALS | {"data.crop": "haar"}, list[str]()
+    (method,) = evaluate(run, dials, data, Questions(("cosine",)), threads=1, tell=told.append)
+    assert any("haar found no face in 200 of 200 pictures" in line for line in told)
     (line,) = method.folds
     assert line["protocol"] == "all-pairs"
     assert line["pairs"] == method.summary.pairs == 20 * 19 // 2  # four test people with five each
