@@ -176,6 +176,17 @@ CONFIGS: dict[str, tuple[str | bytes, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["search", "plan"])
+def test_landmarks_that_any_crop_of_a_space_needs_are_asked_for_at_once(
+    here: Path, siamtune: Callable[..., Answer], verb: str
+) -> None:
+    (here / "space.yaml").write_text(
+        "version: 1\nspace:\n  data.crop: {choice: [center, aligned]}\n"
+    )
+    words = (verb, "--space", "space.yaml", "--data", "demo")
+    refuse(here, siamtune, words, 3, "the crop aligned needs the file")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_bad_configuration_is_refused(
     here: Path, siamtune: Callable[..., Answer], name: str

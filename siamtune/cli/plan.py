@@ -16,6 +16,7 @@ from siamtune.cli.search import (
     GpusPerWorker,
     Workers,
     data_spec,
+    require_landmarks,
     tell,
     tell_data,
 )
@@ -101,6 +102,7 @@ def plan(
             f"{loaded.path}: of {can_build.tried:,} combinations none can be built, most of them "
             f"because {reason}"
         )
+    require_landmarks(loaded, spec)
     first = loaded.start[0] if loaded.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(loaded, first)).data, progress)

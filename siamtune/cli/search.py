@@ -506,6 +506,7 @@ def _prepare(space: "Space", spec: "DataSpec") -> dict[str, Any]:
     from siamtune.training.evaluation import require_measurable
     from siamtune.verification.resolution import validation_resolution
 
+    require_landmarks(space, spec)
     first = space.start[0] if space.start else {}
     with progress_bar() as progress:
         faces = prepare_faces(spec, trial_config(complete(space, first)).data, progress)
@@ -581,6 +582,23 @@ def tell_data(source: str) -> None:
         tell("data: demo, faces drawn by siamtune; for Labeled Faces in the Wild add: --data lfw")
     else:
         tell(f"data: {source}")
+
+
+def require_landmarks(space: "Space", spec: "DataSpec") -> None:
+    """Raises DataError if a crop that the space may choose needs a file of landmarks and has none.
+
+    Otherwise its trials would fail one by one, an hour from now.
+    """
+    from siamtune.config import DEFAULTS
+    from siamtune.data.boxes import landmarks_digest
+    from siamtune.search.dimensions import ChoiceDimension
+
+    crops = {space.fixed.get("data.crop", DEFAULTS["data.crop"])}
+    for dimension in space.dimensions:
+        if dimension.name == "data.crop" and isinstance(dimension, ChoiceDimension):
+            crops = set(dimension.choices)
+    for crop in sorted(crops):
+        landmarks_digest(crop, Path(spec.landmarks) if spec.landmarks else None)
 
 
 def tell_leaks(spec: "DataSpec", splits: "Sequence[Split]", progress: "Progress") -> None:
