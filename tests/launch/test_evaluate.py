@@ -257,7 +257,7 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
         "is trained already, so --set": {"set_": ["optim.lr=0.1"]},
         "this is an ensemble": {"config": [Path("both")]},
         "this is search": {"config": [Path("search")]},
-        "one of lfw-colour, lfw-joint, lfw or a run": {"config": [Path("three")]},
+        "one of lfw-aligned, lfw-colour, lfw-joint, lfw or a run": {"config": [Path("three")]},
         "have different names": {"config": [Path("one"), tmp_path / "one"]},
         "on the splits of olivetti, identity-holdout, but": {"protocol": "identity-holdout"},
     }.items():

@@ -355,15 +355,17 @@ def test_the_best_configuration_lies_in_its_space_and_made_the_model_that_comes_
     assert read_config(model) == shipped
 
 
-def test_the_ensemble_for_lfw_is_made_of_configurations_of_its_space() -> None:
+def test_the_configurations_for_lfw_are_of_its_space() -> None:
     space = load_space("lfw")
-    best, colour, joint = (
+    best, aligned, colour, joint = (
         trial_config(read_config(find_config(Path(name))))
-        for name in ("lfw", "lfw-colour", "lfw-joint")
+        for name in ("lfw", "lfw-aligned", "lfw-colour", "lfw-joint")
     )
     assert joint == trial_config(complete(space, space.start[2]))
     changed = best.data.model_copy(update={"crop_factor": 1.125, "grayscale": False})
     assert colour == best.model_copy(update={"data": changed})
+    changed = best.data.model_copy(update={"crop": "aligned", "grayscale": False})
+    assert aligned == best.model_copy(update={"data": changed})
 
 
 def test_the_quick_space_is_small() -> None:
