@@ -161,6 +161,7 @@ def evaluate(
     from siamtune.launch.worker import data_folds
     from siamtune.report.evidence import default_configs
     from siamtune.report.progress import progress_bar
+    from siamtune.search.lock import driving
     from siamtune.verification.scorers import SCORERS
 
     for wanted in scorer or []:
@@ -203,7 +204,7 @@ def evaluate(
         )
 
     flipped = all(asked(each).flip_average for each in members.values() or [chosen])
-    with mirrored(run, tell):
+    with driving(run), mirrored(run, tell):
         for of_member, other in evaluated.items():
             taken = take_over(member(run, of_member) if members else run, other, folds)
             tell(f"{other.place}: {taken} of {len(folds)} folds are trained")

@@ -10,13 +10,14 @@ import pytest
 from siamtune.cli.evaluate import evaluate as evaluate_command
 from siamtune.cli.export import export
 from siamtune.config import DEFAULTS
-from siamtune.errors import ConfigError, UsageError
+from siamtune.errors import ConfigError, InvalidInput, UsageError
 from siamtune.launch import evaluate as module
 from siamtune.launch.evaluate import Questions, evaluate, read_folds
 from siamtune.launch.job import DataSpec
 from siamtune.launch.slots import Machines
 from siamtune.search.config_file import config_yaml
 from siamtune.search.history import read_history
+from siamtune.search.lock import driving
 from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
 from siamtune.verification.metrics import roc_auc
@@ -240,6 +241,11 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     assert again["cosine"] == one["cosine"]
     assert again["l1"] != one["cosine"]
     assert len(trained) == 1
+    with (
+        driving(Run(tmp_path / "again")),
+        pytest.raises(InvalidInput, match="must be driven by one process at a time"),
+    ):
+        asked(config=runs[:1], scorer=["cosine", "l2"], name="again")
 
     history = read_history("again", tmp_path)
     assert history.config(history.trial(2))["model.width"] == DIALS["model.width"]
