@@ -4,15 +4,18 @@ Training and asking are kept apart in the run folder, so that an evaluation that
 where it was, and another scorer costs no training:
 
 trials/0003/        the third fold while it trains
-folds/03/           model.safetensors, and the scores of each way to ask, lda-flip.npz
+folds/03/           model.safetensors, and the scores of each way to ask: lda-flip.npz, or
+                    lda-flip-train.npz where training people gave the threshold
 folds.jsonl         what each fold gave, a line as soon as it is known
 members/trial 7/    of an ensemble: a member's own trials/, folds/ and folds.jsonl
 """
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -129,8 +132,7 @@ def evaluate(
         ):
             line = _keep(run, fold, name, questions, answers, best_epoch)
             known[_key(fold, name, questions)] = line
-            text = "".join(json.dumps(each) + "\n" for each in known.values())
-            write_text(run.folder / FOLDS, text)
+            _write_folds(run, known)
             metrics = line["metrics"]
             tell(
                 f"fold {fold.number} of {len(folds)}  {name:18} auc {metrics['auc']:.4f}  "
@@ -147,13 +149,14 @@ def evaluate(
 
 
 def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
-    """Bring the networks of folds that another evaluation has trained, and how their training went.
+    """Bring what another evaluation has of folds: networks, how their training went, and answers.
 
     A network that was trained on another split than its fold's is left where it is: it may have
     seen the people that the fold asks about. Returns how many are there.
     """
     taken = 0
     records = read_records(evaluated.trials_path)
+    answered, known = read_folds(evaluated), read_folds(run)
     run.folder.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(run.trials_path)
     for fold in folds:
@@ -169,7 +172,13 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
             for metrics in record.epochs:
                 recorder.epoch(fold.number, metrics)
             recorder.ended(fold.number, record.state, record.reason)
+        for key, line in answered.items():
+            kept = _answers_file(evaluated, key)
+            if line["fold"] == fold.number and key not in known and kept.exists():
+                shutil.copyfile(kept, _answers_file(run, key))
+                known[key] = line
     recorder.close()
+    _write_folds(run, known)
     return taken
 
 
@@ -254,13 +263,26 @@ def read_folds(run: Run) -> dict[Key, dict[str, Any]]:
         return {}
     try:
         read = [json.loads(line) for line in path.read_text().splitlines()]
-        names = ("fold", "method", "flip_average", "threshold_from")
-        return {tuple(line[name] for name in names): line for line in read}
+        return {_key_of(line): line for line in read}
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{path}: must hold one JSON object a line, but {error}; remove the damaged line, and "
             "its fold is asked again"
         ) from None
+
+
+def _write_folds(run: Run, lines: Mapping[Key, Mapping[str, Any]]) -> None:
+    write_text(run.folder / FOLDS, "".join(json.dumps(line) + "\n" for line in lines.values()))
+
+
+def _answers_file(run: Run, key: Key) -> Path:
+    number, name, flip_average, threshold_from = key
+    ending = "-flip" * flip_average + "-train" * (threshold_from == "train")
+    return run.fold_folder(number) / f"{name.replace('/', '-')}{ending}.npz"
+
+
+def _key_of(line: Mapping[str, Any]) -> Key:
+    return line["fold"], line["method"], line["flip_average"], line["threshold_from"]
 
 
 def _key(fold: Fold, name: str, questions: Questions) -> Key:
@@ -476,7 +498,7 @@ def _keep(
     run: Run, fold: Fold, name: str, questions: Questions, answers: Answers, best_epoch: int
 ) -> dict[str, Any]:
     """Write a fold's scores and say what they give."""
-    path = run.fold_folder(fold.number) / f"{_stem(name, questions.flip_average)}.npz"
+    path = _answers_file(run, _key(fold, name, questions))
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **asdict(answers))
     line = {
@@ -494,18 +516,13 @@ def _keep(
     return line
 
 
-def _stem(name: str, flip_average: bool) -> str:
-    return name.replace("/", "-") + ("-flip" if flip_average else "")
-
-
 def kept_answers(run: Run, line: Mapping[str, Any]) -> Answers:
     """The scores that a line of folds.jsonl is of.
 
     Raises:
         InvalidInput: their file is missing or damaged.
     """
-    stem = _stem(line["method"], line["flip_average"])
-    path = run.folder / "folds" / f"{line['fold']:02d}" / f"{stem}.npz"
+    path = _answers_file(run, _key_of(line))
     try:
         with np.load(path) as arrays:
             needed = {key: arrays[key] for key in ("scores", "same", "left", "right")}

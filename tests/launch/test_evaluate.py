@@ -12,7 +12,7 @@ from siamtune.cli.export import export
 from siamtune.config import DEFAULTS
 from siamtune.errors import ConfigError, InvalidInput, UsageError
 from siamtune.launch import evaluate as module
-from siamtune.launch.evaluate import Questions, evaluate, read_folds
+from siamtune.launch.evaluate import Questions, evaluate, kept_answers, read_folds
 from siamtune.launch.job import DataSpec
 from siamtune.launch.slots import Machines
 from siamtune.search.config_file import config_yaml
@@ -21,6 +21,7 @@ from siamtune.search.lock import driving
 from siamtune.search.records import Recorder
 from siamtune.search.runs import Run, new_run
 from siamtune.verification.metrics import roc_auc
+from siamtune.verification.thresholds import fit_threshold
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -214,6 +215,14 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
         return real(job)
 
     monkeypatch.setattr(module, "run_trial", watched)
+    answered: list[tuple[int, str]] = []
+    really = module.answer
+
+    def heard(names, questions, config, faces, fold, *more):  # type: ignore[no-untyped-def]
+        answered.extend((fold.number, name) for name in names)
+        return really(names, questions, config, faces, fold, *more)
+
+    monkeypatch.setattr(module, "answer", heard)
     dials = [f"{name}={value}" for name, value in (DIALS | {"epochs": 1}).items()]
     given = {"data": "olivetti", "data_home": Path(olivetti.data_home or ""), "threads": 1,
              "protocol": "olivetti-8fold", "concurrent": 1, "output": tmp_path}  # fmt: skip
@@ -230,10 +239,12 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     folds = tmp_path / "two" / "folds"
     shutil.copy(folds / "02" / "model.safetensors", folds / "01" / "model.safetensors")
     trained.clear()
+    answered.clear()
 
     runs = [Path("one"), tmp_path / "two"]
     both = asked(config=runs, name="both")
     assert trained == [Path("both/members/two")]
+    assert answered == [(1, "cosine")]  # of the others the answers were taken over, too
     assert both["one, cosine"] == one["cosine"]
     assert both["two, cosine"] == two["cosine"]
     assert "ensemble of 2, cosine" in both
@@ -241,6 +252,16 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     assert again["cosine"] == one["cosine"]
     assert again["l1"] != one["cosine"]
     assert len(trained) == 1
+    assert answered[1:] == [(1, "l1"), (2, "l1")]
+    strict = asked(config=runs[:1], threshold_from="train", name="again")
+    assert strict["cosine"]["auc"] == one["cosine"]["auc"]
+    lines = read_folds(Run(tmp_path / "again")).values()
+    assert {line["threshold_from"] for line in lines} == {"train", "validation"}
+    for line in lines:  # each has scores of its own to fit the threshold on
+        kept = kept_answers(Run(tmp_path / "again"), line)
+        assert kept.threshold_scores is not None
+        assert kept.threshold_same is not None
+        assert fit_threshold(kept.threshold_scores, kept.threshold_same) == line["threshold"]
     with (
         driving(Run(tmp_path / "again")),
         pytest.raises(InvalidInput, match="must be driven by one process at a time"),
