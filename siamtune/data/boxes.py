@@ -181,17 +181,12 @@ def _trees(landmarks: Path | None) -> Finder:
 
     The landmarks come from an ensemble of regression trees (Kazemi and Sullivan 2014).
     """
-    predict, detect = _predictor("trees", landmarks), _dlib_detector()
 
-    def find(picture: Picture) -> Box | None:
-        face = detect(picture)
-        if face is None:
-            return None
-        points = predict(picture, face)
+    def box(face: Any, points: NDArray[np.float64]) -> Box:
         side = max(face.width(), face.height(), *np.ptp(points, axis=0))
         return _square(side, *points[NOSE_TIP])
 
-    return find
+    return _by_landmarks("trees", landmarks, box)
 
 
 def _aligned(landmarks: Path | None) -> Finder:
@@ -199,16 +194,12 @@ def _aligned(landmarks: Path | None) -> Finder:
 
     Nearest in least squares over five landmarks (Umeyama 1991); they come from the trees as well.
     """
-    predict, detect = _predictor("aligned", landmarks), _dlib_detector()
 
-    def find(picture: Picture) -> Box | None:
-        face = detect(picture)
-        if face is None:
-            return None
-        points = predict(picture, face) + 0.5  # a pixel's middle; boxes count from its corner
-        return aligned_box(points if len(points) == 5 else points[list(FIVE_POINTS)])
+    def box(face: Any, points: NDArray[np.float64]) -> Box | None:
+        five = points if len(points) == 5 else points[list(FIVE_POINTS)]
+        return aligned_box(five + 0.5)  # a pixel's middle; boxes count from its corner
 
-    return find
+    return _by_landmarks("aligned", landmarks, box)
 
 
 def aligned_box(points: NDArray[np.float64]) -> Box | None:
@@ -223,8 +214,10 @@ def aligned_box(points: NDArray[np.float64]) -> Box | None:
     return _square(side, centre.real, centre.imag, turn) if side > 0 else None
 
 
-def _predictor(crop: str, landmarks: Path | None) -> Callable[[Picture, Any], NDArray[np.float64]]:
-    """Finds the landmarks `(points, 2)` of the face in a rectangle of dlib's.
+def _by_landmarks(
+    crop: str, landmarks: Path | None, box: Callable[[Any, NDArray[np.float64]], Box | None]
+) -> Finder:
+    """Finds by dlib's rectangle about the biggest face and the landmarks `(points, 2)` in it.
 
     Raises:
         DataError: the file holds no predictor of so many points as the crop needs.
@@ -243,10 +236,16 @@ def _predictor(crop: str, landmarks: Path | None) -> Callable[[Picture, Any], ND
             f"{landmarks} must be a predictor of {wanted} points, but has {count}; {_cure(crop)}"
         )
 
-    def points(picture: Picture, face: Any) -> NDArray[np.float64]:
-        return np.array([(each.x, each.y) for each in predict(picture, face).parts()], np.float64)
+    detect = _dlib_detector()
 
-    return points
+    def find(picture: Picture) -> Box | None:
+        face = detect(picture)
+        if face is None:
+            return None
+        points = [(point.x, point.y) for point in predict(picture, face).parts()]
+        return box(face, np.array(points, np.float64))
+
+    return find
 
 
 def _dlib_detector() -> Callable[[Picture], Any]:
