@@ -10,6 +10,7 @@ same slots and, where they end trials early, the same rungs. MOBSTER is in syne-
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -143,9 +144,11 @@ class SyneTune:
 
     def __init__(self, python: Path, name: str, space: Space, seed: int, epochs: int) -> None:
         self.space = space
+        # Its matrices are so small that several threads for each make it ten times slower.
         self.process = subprocess.Popen(
-            [python, "-c", SYNE_TUNE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [python, "-c", SYNE_TUNE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
         dials = {dimension.name: syne_tune_domain(dimension) for dimension in space.dimensions}
         self.tell([name, dials, seed, epochs, MIN_EPOCHS, ETA])
         self.numbers = itertools.count()

@@ -36,7 +36,13 @@ from siamtune.search.space import Space
 from siamtune.training.checkpoint import read_checkpoint, read_facts, ship_model
 from siamtune.training.evaluation import embed
 from siamtune.verification.answers import Answers, Summary, ensemble, fold_metrics, summarize
-from siamtune.verification.baselines import BASELINE_SCORERS, BASELINES, CHANCE, baseline_features
+from siamtune.verification.baselines import (
+    BASELINE_SCORERS,
+    BASELINES,
+    CHANCE,
+    EQUAL_TO_ANOTHER,
+    baseline_features,
+)
 from siamtune.verification.pairs import verification_pairs
 from siamtune.verification.protocols import Fold
 from siamtune.verification.scorers import fit_scorer, score_pairs
@@ -47,7 +53,12 @@ MEMBERS = "members"
 UNTRAINED = "untrained"
 BASELINE_METHODS = (
     CHANCE,
-    *(f"{name}/{how}" for name in (*BASELINES, UNTRAINED) for how in BASELINE_SCORERS),
+    *(
+        method
+        for name in (*BASELINES, UNTRAINED)
+        for how in BASELINE_SCORERS
+        if (method := f"{name}/{how}") != EQUAL_TO_ANOTHER
+    ),
 )
 
 ThresholdPeople = Literal["train", "validation"]

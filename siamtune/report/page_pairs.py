@@ -21,6 +21,7 @@ NAMES = {
     "lbp": "LBP",
     "untrained": "untrained network",
     "logistic": "logistic regression",
+    "lda": "Fisher's discriminants",
 }
 LEAST_RATE, MOST_RATE = 0.001, 0.8  # of a DET curve; with few pairs the least is one pair
 

@@ -14,7 +14,10 @@ CELLS = 8  # a row of cells of LBP
 # Logistic regression weighs each number: of thousands, few pairs would decide each weight.
 MOST_COMPONENTS = 128
 CHANCE = "chance"
-BASELINE_SCORERS = ("cosine", "logistic")
+BASELINE_SCORERS = ("cosine", "logistic", "lda")
+# Fisher's discriminants do not depend on the scale of a component: those of pixels are those of
+# "pca", Fisherfaces (Belhumeur et al. 1997).
+EQUAL_TO_ANOTHER = "pixels/lda"
 
 
 def baseline_features(

@@ -137,9 +137,10 @@ def test_baselines_answer_the_same_pairs(pattern_people: Path, tmp_path: Path) -
     methods = evaluate(Run(tmp_path), DEFAULTS | DIALS, data, asked, threads=1)
     assert len({method.summary.pairs for method in methods}) == 1
     by_name = {method.name: method.summary.mean for method in methods}
-    assert len(by_name) == 1 + 1 + 5 * 2
+    assert len(by_name) == 1 + 1 + 5 * 3 - 1  # pixels by lda are pca by lda
     assert by_name["chance"]["auc"] == 0.5
     assert by_name["pixels/cosine"]["auc"] > 0.9  # a person is a pattern here
+    assert by_name["pca/lda"]["auc"] > 0.9
     assert by_name["untrained/cosine"]["auc"] != by_name["cosine"]["auc"]
 
 
