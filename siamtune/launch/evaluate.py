@@ -168,6 +168,7 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
     taken = 0
     records = read_records(evaluated.trials_path)
     answered, known = read_folds(evaluated), read_folds(run)
+    before = len(known)
     run.folder.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(run.trials_path)
     for fold in folds:
@@ -189,7 +190,8 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
                 shutil.copyfile(kept, _answers_file(run, key))
                 known[key] = line
     recorder.close()
-    _write_folds(run, known)
+    if len(known) > before:
+        _write_folds(run, known)
     return taken
 
 
