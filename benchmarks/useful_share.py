@@ -1,18 +1,19 @@
 """S2: the useful share of a search: training seconds over slots times wall seconds, ASHA on.
 
     python benchmarks/useful_share.py                            # a few short trials on the demo
-    python benchmarks/useful_share.py --data-home DIR --long     # 32 trials on LFW, an hour
+    python benchmarks/useful_share.py --data-home DIR --long     # 32 trials on LFW, 100 minutes
 
 Two slots, one processor core each, the same trials for all: siamtune's search; Optuna with a
-process a job; Ray Tune with OptunaSearch, ASHA and a fresh actor a trial. The others train with
-siamtune's trainer too, so that only what lies between trials differs. For all of them wall seconds
+process a job; Ray Tune with OptunaSearch, ASHA and a fresh actor a trial; with `--long` the same
+with a TorchTrainer in each trial, as Ray documents it. The others train with siamtune's trainer
+too, so that only what lies between trials differs. For all of them wall seconds
 begin when the first epoch of training does and end with the last trial: what a search starts once,
 processes that import torch, would else be most of a short one. The goal is one of the long form.
 """
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -146,7 +147,60 @@ def drawn(space: Space, trial: optuna.Trial) -> None:
     suggest(space, trial)
 
 
-def ray_tune(space: str, data: DataSpec, trials: int) -> float:
+def fresh_actor(loaded: Space, data: DataSpec) -> Callable[[dict], None]:
+    """A Tune function that trains in its own process."""
+
+    def trial(config: dict) -> None:
+        from ray import tune
+
+        for metrics in trained({**loaded.fixed, **config}, data):
+            tune.report(reported(metrics))
+
+    return trial
+
+
+def documented(loaded: Space, data: DataSpec) -> Callable[[dict], None]:
+    """A Tune function that has a TorchTrainer train, as Ray's guide has it."""
+
+    def worker(config: dict) -> None:
+        import ray.train
+
+        for metrics in trained({**loaded.fixed, **config}, data):
+            ray.train.report(reported(metrics))
+
+    def trial(config: dict) -> None:
+        import ray.train
+        from ray import tune
+        from ray.train.torch import TorchTrainer
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        TorchTrainer(
+            worker,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=1, resources_per_worker={"CPU": 0.5}
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"train-trial_id={tune.get_context().get_trial_id()}",
+                callbacks=[TuneReportCallback()],
+            ),
+        ).fit()
+
+    return trial
+
+
+def reported(metrics: dict[str, float]) -> dict[str, float]:
+    return {
+        "auc": metrics["val/auc"], "epoch": metrics["epoch"], "trained_s": metrics["seconds"]
+    }  # fmt: skip
+
+
+def ray_tune(
+    made: Callable[[Space, DataSpec], Callable[[dict], None]],
+    space: str,
+    data: DataSpec,
+    trials: int,
+) -> float:
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
@@ -155,13 +209,6 @@ def ray_tune(space: str, data: DataSpec, trials: int) -> float:
     began: dict[str, float] = {}
     ended: list[float] = []
     trained_s: dict[str, float] = {}
-
-    def trial(config: dict) -> None:
-        from ray import tune
-
-        for metrics in trained({**loaded.fixed, **config}, data):
-            tune.report({"auc": metrics["val/auc"], "epoch": metrics["epoch"],
-                         "trained_s": metrics["seconds"]})  # fmt: skip
 
     class Heard(tune.Callback):
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
@@ -174,7 +221,7 @@ def ray_tune(space: str, data: DataSpec, trials: int) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
-            trial,
+            tune.with_resources(made(loaded, data), {"cpu": 0.5}),  # a TorchTrainer takes the rest
             tune_config=tune.TuneConfig(
                 num_samples=trials, max_concurrent_trials=SLOTS, metric="auc", mode="max",
                 search_alg=OptunaSearch(
@@ -214,9 +261,13 @@ def useful_share(options: Options) -> Iterator[Figure]:
         peers = {
             "Optuna, a process a job": lambda: optuna_processes(space(), data, trials),
             "Ray Tune: OptunaSearch, ASHA, a fresh actor a trial": lambda: ray_tune(
-                space(), data, trials
+                fresh_actor, space(), data, trials
             ),
         }
+        if options.long:
+            peers["Ray Tune: the same, a TorchTrainer a trial"] = lambda: ray_tune(
+                documented, space(), data, trials
+            )
         figure = f"S2 useful share, {trials} trials of {data.source}, {SLOTS} slots"
         theirs = {
             against: measure
