@@ -249,21 +249,32 @@ def _whitening(embeddings: Floats, identities: Integers, seed: int) -> Scorer:
 
 def _lda(embeddings: Floats, identities: Integers, seed: int) -> Scorer:
     """Fisher's discriminants, covariances shrunk by Ledoit and Wolf (2004), then the cosine."""
+    from sklearn.covariance import ledoit_wolf_shrinkage
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     several = (np.bincount(identities) > 1)[identities]  # the others show no spread of a person
     # As they are: in white coordinates the shrunk covariance would favour noise.
     mean = embeddings.mean(0)
+    vectors, people = embeddings[several] - mean, identities[several]
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
     try:
-        model.fit(embeddings[several] - mean, identities[several])
+        try:
+            model.fit(vectors, people)
+        except np.linalg.LinAlgError:
+            # Two pictures of each person are never shrunk one person at a time, and are singular
+            # where people are fewer than dimensions; all their spreads together say how much.
+            centres = _sums(vectors, people) / np.maximum(np.bincount(people), 1)[:, None]
+            shrinkage = float(
+                ledoit_wolf_shrinkage(vectors - centres[people], assume_centered=True)
+            )
+            model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
+            model.fit(vectors, people)
     except np.linalg.LinAlgError as error:
         raise InvalidInput(
             "lda needs people whose pictures differ, but they have equal embeddings; choose "
             "another scorer"
         ) from error
-    people = len(model.classes_)
-    return ProjectionScorer(mean, model.scalings_[:, : people - 1])
+    return ProjectionScorer(mean, model.scalings_[:, : len(model.classes_) - 1])
 
 
 def _joint_bayesian(embeddings: Floats, identities: Integers, seed: int) -> Scorer:

@@ -132,6 +132,21 @@ def test_lda_is_scikit_learns_about_the_mean() -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
+def test_lda_learns_from_fewer_people_of_two_pictures_than_dimensions() -> None:
+    rng = np.random.default_rng(0)
+    people = np.repeat(rng.normal(size=(240, 79)), 2, axis=0)
+    noise = np.r_[np.full(39, 2.0), np.full(40, 0.3)]  # the first dimensions say little
+    pictures = people + noise * rng.normal(size=people.shape)
+    train, left, right = pictures[:80], pictures[80::2], pictures[81::2]
+
+    def auc(how: str) -> float:
+        scorer = fit_scorer(how, train, np.repeat(np.arange(40), 2), seed=0)
+        scores = [scorer.score(left, right), scorer.score(left, np.roll(right, 1, axis=0))]
+        return roc_auc(np.concatenate(scores), np.repeat([True, False], len(left)))
+
+    assert auc("lda") > auc("cosine") + 0.01
+
+
 def test_the_joint_bayesian_score_is_a_ratio_of_gaussian_densities() -> None:
     from scipy.linalg import eigh
 
