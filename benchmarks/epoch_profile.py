@@ -57,42 +57,32 @@ class Clock:
 
         return run
 
-    def timed_module(self, part: str, build: Callable[..., torch.nn.Module]) -> Any:
-        """What `build` makes, with a forward pass that is timed."""
+    def timed_method(self, part: str, build: Callable[..., Any], method: str) -> Callable[..., Any]:
+        """As `build`, but of what it makes one method is timed."""
 
-        def built(*given: Any, **named: Any) -> torch.nn.Module:
-            module = build(*given, **named)
-            module.forward = self.timed(part, module.forward)
-            return module
+        def built(*given: Any, **named: Any) -> Any:
+            made = build(*given, **named)
+            object.__setattr__(made, method, self.timed(part, getattr(made, method)))
+            return made
 
         return built
 
-    def timed_feed(self, *given: Any) -> Callable[..., Iterator[torch.Tensor]]:
-        feed = picture_feed(*given)
+    def timed_feed(self, build: Callable[..., Any]) -> Callable[..., Any]:
+        """As `build`, but each batch that its feed hands out is timed."""
 
-        def fed(batches: Any) -> Iterator[torch.Tensor]:
-            pictures = feed(batches)
-            for _ in batches:
-                with self.timing("gathering"):
-                    batch = next(pictures)
-                yield batch
+        def built(*given: Any) -> Callable[..., Iterator[torch.Tensor]]:
+            feed = build(*given)
 
-        return fed
+            def fed(batches: Any) -> Iterator[torch.Tensor]:
+                pictures = feed(batches)
+                for _ in batches:
+                    with self.timing("gathering"):
+                        batch = next(pictures)
+                    yield batch
 
-    def timed_evaluation(self, *given: Any) -> Any:
-        evaluation = plan_evaluation(*given)
-        object.__setattr__(evaluation, "run", self.timed("evaluation", evaluation.run))
-        return evaluation
+            return fed
 
-    def timed_optimizer(self, *given: Any) -> torch.optim.Optimizer:
-        optimizer = build_optimizer(*given)
-        optimizer.step = self.timed("optimizer", optimizer.step)  # type: ignore[method-assign]
-        return optimizer
-
-
-picture_feed = trainer.picture_feed
-plan_evaluation = trainer.plan_evaluation
-build_optimizer = trainer.build_optimizer
+        return built
 
 
 def profile(architecture: str, data: DataSpec) -> tuple[float, dict[str, float]]:
@@ -102,15 +92,16 @@ def profile(architecture: str, data: DataSpec) -> tuple[float, dict[str, float]]
     clock = Clock()
     faces.normalization.forward = clock.timed("normalization", faces.normalization.forward)
     measured = []
-    with (
-        patch.object(trainer, "augment", clock.timed("augmentation", trainer.augment)),
-        patch.object(trainer, "build_model", clock.timed_module("forward", trainer.build_model)),
-        patch.object(trainer, "build_loss", clock.timed_module("loss", trainer.build_loss)),
-        patch.object(trainer, "build_optimizer", clock.timed_optimizer),
-        patch.object(trainer, "picture_feed", clock.timed_feed),
-        patch.object(trainer, "plan_evaluation", clock.timed_evaluation),
-        patch.object(torch.Tensor, "backward", clock.timed("backward", torch.Tensor.backward)),
-    ):
+    wrapped = {
+        "augment": clock.timed("augmentation", trainer.augment),
+        "build_model": clock.timed_method("forward", trainer.build_model, "forward"),
+        "build_loss": clock.timed_method("loss", trainer.build_loss, "forward"),
+        "build_optimizer": clock.timed_method("optimizer", trainer.build_optimizer, "step"),
+        "plan_evaluation": clock.timed_method("evaluation", trainer.plan_evaluation, "run"),
+        "picture_feed": clock.timed_feed(trainer.picture_feed),
+    }
+    backward = clock.timed("backward", torch.Tensor.backward)
+    with patch.multiple(trainer, **wrapped), patch.object(torch.Tensor, "backward", backward):
         for epoch in trainer.epochs(config, faces):
             measured.append((epoch.metrics["seconds"], clock.seconds))
             clock.seconds = dict.fromkeys(PARTS, 0.0)

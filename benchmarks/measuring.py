@@ -62,6 +62,35 @@ class Options:
 Benchmark = Callable[[Options], Iterable[Figure]]
 
 
+def in_torch_trainer(
+    worker: Callable[[dict[str, Any]], None], workers: int
+) -> Callable[[dict[str, Any]], None]:
+    """A Tune function that has a TorchTrainer run `worker`, as Ray's guide has it.
+
+    The workers of a trial share half a processor core.
+    """
+
+    def trial(config: dict[str, Any]) -> None:
+        import ray.train
+        from ray import tune
+        from ray.train.torch import TorchTrainer
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        TorchTrainer(
+            worker,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers, resources_per_worker={"CPU": 0.5 / workers}
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"train-trial_id={tune.get_context().get_trial_id()}",
+                callbacks=[TuneReportCallback()],
+            ),
+        ).fit()
+
+    return trial
+
+
 def in_turns(
     ours: Callable[[], float], theirs: Callable[[], float], repeats: int = REPEATS
 ) -> tuple[list[float], list[float]]:

@@ -29,7 +29,7 @@ from time import time
 
 import optuna
 from leaks import TINY, people
-from measuring import Figure, Options, run_alone, side_by_side, wanted
+from measuring import Figure, Options, in_torch_trainer, run_alone, side_by_side, wanted
 
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import DataSpec
@@ -175,25 +175,7 @@ def documented(workers: int) -> float:
 
         ray.train.report({"trained_s": trivial()})
 
-    def trial(config: dict[str, float]) -> None:
-        import ray.train
-        from ray import tune
-        from ray.train.torch import TorchTrainer
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        TorchTrainer(
-            worker,
-            train_loop_config=config,
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers, resources_per_worker={"CPU": 0.5 / workers}
-            ),
-            run_config=ray.train.RunConfig(
-                name=f"train-trial_id={tune.get_context().get_trial_id()}",
-                callbacks=[TuneReportCallback()],
-            ),
-        ).fit()
-
-    return tuned(trial)
+    return tuned(in_torch_trainer(worker, workers))
 
 
 def optuna_job(journal: str, trials: int) -> None:

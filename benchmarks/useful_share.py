@@ -21,7 +21,7 @@ from time import time
 
 import optuna
 import torch
-from measuring import Figure, Options, run_alone, side_by_side, wanted
+from measuring import Figure, Options, in_torch_trainer, run_alone, side_by_side, wanted
 
 from siamtune.config import trial_config
 from siamtune.launch.job import DataSpec
@@ -168,25 +168,7 @@ def documented(loaded: Space, data: DataSpec) -> Callable[[dict], None]:
         for metrics in trained({**loaded.fixed, **config}, data):
             ray.train.report(reported(metrics))
 
-    def trial(config: dict) -> None:
-        import ray.train
-        from ray import tune
-        from ray.train.torch import TorchTrainer
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        TorchTrainer(
-            worker,
-            train_loop_config=config,
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=1, resources_per_worker={"CPU": 0.5}
-            ),
-            run_config=ray.train.RunConfig(
-                name=f"train-trial_id={tune.get_context().get_trial_id()}",
-                callbacks=[TuneReportCallback()],
-            ),
-        ).fit()
-
-    return trial
+    return in_torch_trainer(worker, 1)
 
 
 def reported(metrics: dict[str, float]) -> dict[str, float]:
