@@ -68,7 +68,7 @@ class ModelConfig(Section):
     )
     activation: Activation = Field("relu", description="non-linearity after each layer")
     dropout: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
-        0.0, description="share of features dropped in training, in front of the embedding"
+        0.0, description="share of features dropped in training, in front of the last layers"
     )
     spatial_transformer: bool = Field(
         False, description="straighten the face by a learnt affine warp (Jaderberg et al. 2015)"
@@ -126,8 +126,8 @@ class BatchConfig(Section):
     )
     single_share: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
         0.0,
-        description="pk: share of a batch for people of whom there is one picture; 0 leaves them "
-        "out",
+        description="pk: share of a batch for people of whom there is one picture, beside two "
+        "groups of K at least; 0 leaves them out",
     )
     single_views: Annotated[int, Field(ge=1, le=16)] = Field(
         2,

@@ -113,7 +113,9 @@ def _draw_groups(shelf: _Shelf, config: BatchConfig, rng: np.random.Generator) -
     alone = shelf.pictures[shelf.first[shelf.counts == 1]]
     batch_groups = config.images // size
     if len(alone):
-        batch_groups = max(2, round((1 - config.single_share) * batch_groups))
+        # No more places than single pictures can fill without coming more often than they should.
+        least = -(-(config.images - len(alone) * config.single_views) // size)
+        batch_groups = max(2, round((1 - config.single_share) * batch_groups), least)
     first, counts = (values[shelf.counts > 1] for values in (shelf.first, shelf.counts))
     people = len(counts)
     # Rounded at random, so that on average every picture is visited once; of people with fewer

@@ -4,6 +4,7 @@ A folder of the cache holds the RGB pixels of picture after picture in one file 
 another.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -85,15 +86,16 @@ def decode(
 ) -> Pictures:
     """The decoded pictures of a source, from the cache or made and put there.
 
-    Processes that want the same pictures wait for the first. Unreadable pictures are left out,
-    named in the result and counted in a warning of the log.
+    Processes that want the same pictures wait for the first. Unreadable pictures are left out and
+    named in the result.
 
     Args:
         cache_folder: default `default_cache_folder()`.
         progress: called with what is done, how many pictures are, and of how many.
 
     Raises:
-        DataError: more than half of the pictures cannot be read, or the cache cannot be written.
+        DataError: more than half of the pictures cannot be read, the disk that they lie on failed,
+            or the cache cannot be written.
     """
     parent = (cache_folder or default_cache_folder()) / "pictures"
     folder = parent / f"{source.fingerprint[:16]}-{DECODE_VERSION}"
@@ -114,18 +116,34 @@ def decode(
         ) from error
 
 
+def listing(source: Source, pictures: Pictures) -> str:
+    """Tells apart sets of pictures, by the names of those that could be decoded."""
+    content = hashlib.sha256(source.listing.encode())
+    for name in pictures.unreadable:
+        content.update(b"\0" + name.encode())
+    return content.hexdigest()
+
+
 def read_picture(path: Path) -> Picture | None:
-    """(H, W, 3) RGB of a file, upright by its EXIF orientation; None if it cannot be read.
+    """(H, W, 3) RGB of a file, upright by its EXIF orientation; None if it is no readable picture.
 
     Deeper colours, palettes, transparency and CMYK become plain 8-bit RGB.
+
+    Raises:
+        DataError: the disk or the network failed, which says nothing of the picture.
     """
-    if not path.is_file():  # reading a named pipe would wait for a writer
-        return None
     try:
+        if not path.is_file():  # reading a named pipe would wait for a writer
+            return None
         # cv2.imread knows no unicode names on Windows.
         picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (OSError, cv2.error):  # cv2.error: an empty file, or more pixels than OpenCV allows
+    except (FileNotFoundError, PermissionError, cv2.error):  # cv2.error: empty, or far too large
         return None
+    except OSError as error:
+        raise DataError(
+            f"{path} must be readable, but {error.strerror or error}; look after the disk or the "
+            "network that it lies on, or remove it"
+        ) from error
     return None if picture is None else _reduced(picture)
 
 

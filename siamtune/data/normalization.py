@@ -74,7 +74,8 @@ class LocalMean(Normalization):
     @classmethod
     def fit(cls, images: NDArray[np.uint8]) -> Self:
         side = images.shape[-1]
-        counts = np.bincount(images.ravel(), minlength=256)
+        # Picture by picture: bincount makes eight bytes of each.
+        counts = sum(np.bincount(image.ravel(), minlength=256) for image in images)
         levels = np.arange(256)
         mean = np.average(levels, weights=counts)
         std = np.sqrt(np.average((levels - mean) ** 2, weights=counts))

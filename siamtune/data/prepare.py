@@ -32,6 +32,7 @@ from siamtune.data.decode import (
     Progress,
     available_threads,
     decode,
+    listing,
 )
 from siamtune.data.normalization import Normalization, fit_normalization, restore_normalization
 from siamtune.data.sources import Source
@@ -122,7 +123,9 @@ def prepare(
     pictures = decode(source, folder, progress)
     identities = source.identities[pictures.positions]
     if split is None:
-        split = split_identities(identities, source.names, seed=split_seed)
+        split = split_identities(
+            identities, source.names, seed=split_seed, pictures=listing(source, pictures)
+        )
 
     model = landmarks_digest(config.crop, landmarks)
     boxes, faces_not_found = _boxes(source, pictures, config.crop, landmarks, model, folder, tell)

@@ -18,8 +18,8 @@ from siamtune.errors import DataError
 
 SOURCES = ("demo", "lfw", "olivetti")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp", ".webp")
-# Where scikit-learn's fetcher and other distributions put LFW, best aligned first.
-LFW_FOLDERS = ("lfw_funneled", "lfw", "lfw-deepfunneled")
+# Where scikit-learn's fetcher and other distributions put LFW, aligned ones before the original.
+LFW_FOLDERS = ("lfw_funneled", "lfw-deepfunneled", "lfw")
 # An LFW picture is the box of the Viola-Jones detector enlarged 2.2 times (Huang et al. 2007).
 LFW_FACE_BOX = 1 / 2.2
 LAYOUT = "one folder a person with that person's pictures: FOLDER/person/*" + "|".join(
@@ -38,7 +38,8 @@ class Source:
         names: one name a person, sorted, all different.
         face_box: side of the centred square that holds the face, as a fraction of the picture's
             shorter side.
-        fingerprint: changes with the names, sizes and times of the files.
+        fingerprint: changes with the names, sizes, times and permissions of the files.
+        listing: changes with their names alone, and so is the same on every machine.
         folder: where the files lie, if they do.
         ignored: files and folders that are no picture of a person.
     """
@@ -49,6 +50,7 @@ class Source:
     names: tuple[str, ...]
     face_box: float
     fingerprint: str
+    listing: str
     folder: Path | None = None
     ignored: int = 0
 
@@ -183,7 +185,7 @@ def _demo() -> Source:
     pictures = DemoPictures(DEMO_SEED)
     names = tuple(f"person {number:03d}" for number in range(1, PEOPLE + 1))
     digest = hashlib.sha256(f"demo\0{DEMO_SEED}\0{DEMO_VERSION}".encode()).hexdigest()
-    return Source("demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest)
+    return Source("demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest, digest)
 
 
 def _olivetti(path: Path) -> Source:
@@ -195,20 +197,22 @@ def _olivetti(path: Path) -> Source:
         raise DataError(
             f"{path} cannot be read ({error}); remove it and run `siamtune data fetch olivetti`"
         ) from error
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
     return Source(
         "olivetti",
         tuple(images),
         np.repeat(np.arange(PEOPLE), PICTURES),
         tuple(f"person {number + 1:02d}" for number in range(PEOPLE)),
         1.0,
-        hashlib.sha256(images.tobytes()).hexdigest(),
+        digest,
+        digest,
         path.parent,
     )
 
 
 def _folder(root: Path, *, name: str, face_box: float) -> Source:
     """List `root/person/picture`, two levels and no deeper, so that no link can lead in circles."""
-    content = hashlib.sha256()
+    content, listing = hashlib.sha256(), hashlib.sha256()
     files: list[Path] = []
     identities: list[int] = []
     names: list[str] = []
@@ -228,10 +232,12 @@ def _folder(root: Path, *, name: str, face_box: float) -> Source:
         for entry in pictures:
             try:
                 state = entry.stat()
-                size, time = state.st_size, state.st_mtime_ns
+                size, time, mode = state.st_size, state.st_mtime_ns, state.st_mode
             except OSError:  # a dangling link is told with the other unreadable pictures
-                size, time = -1, -1
-            content.update(os.fsencode(f"{person.name}/{entry.name}\0{size}\0{time}\0"))
+                size, time, mode = -1, -1, -1
+            listed = os.fsencode(f"{person.name}/{entry.name}\0")
+            content.update(listed + f"{size}\0{time}\0{mode}\0".encode())
+            listing.update(listed)
             files.append(Path(entry.path))
             identities.append(len(names))
         names.append(person.name)
@@ -244,6 +250,7 @@ def _folder(root: Path, *, name: str, face_box: float) -> Source:
         tuple(names),
         face_box,
         content.hexdigest(),
+        listing.hexdigest(),
         root,
         ignored,
     )

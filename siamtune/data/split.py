@@ -17,7 +17,10 @@ MINIMUM_PEOPLE = 2
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Sorted identity indices of each part; `digest` stands beside every number they lead to."""
+    """Sorted identity indices of each part; `digest` stands beside every number they lead to.
+
+    `pictures` tells which there are (`data.decode.listing`): one more makes other pairs.
+    """
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -25,11 +28,12 @@ class Split:
     names: tuple[str, ...]
     seed: int
     protocol: str = "identity-holdout"
+    pictures: str = ""
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over the protocol, the seed and the names in each part."""
-        content = hashlib.sha256(f"{self.protocol}\0{self.seed}".encode())
+        """Twelve hexadecimal digits over the protocol, the seed, the pictures and who is where."""
+        content = hashlib.sha256(f"{self.protocol}\0{self.seed}\0{self.pictures}".encode())
         for part in PARTS:
             content.update(f"\0\0{part}".encode())
             for name in sorted(self.names[identity] for identity in getattr(self, part)):
@@ -43,6 +47,7 @@ def split_identities(
     *,
     seed: int,
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    pictures: str = "",
 ) -> Split:
     """Share people out to training, validation and test so that nobody is in two parts.
 
@@ -55,14 +60,15 @@ def split_identities(
         identities: `(N,)`, index into `names` of each picture.
         names: one name a person, all different.
         shares: of the people, for training, validation and test; they add up to 1.
+        pictures: what the split's digest says of them.
 
     Raises:
         DataError: fewer than two people with several photographs would be in a part.
     """
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"shares must be positive and add up to 1, but got {shares}")
-    pictures = np.bincount(identities, minlength=len(names))
-    several = int((pictures > 1).sum())
+    owned = np.bincount(identities, minlength=len(names))
+    several = int((owned > 1).sum())
     if several < MINIMUM_PEOPLE * len(PARTS):
         raise DataError(
             f"a split needs {MINIMUM_PEOPLE * len(PARTS)} people or more with two or more "
@@ -73,8 +79,8 @@ def split_identities(
     queue = np.array(sorted(range(len(names)), key=lambda i: _place(seed, names[i])), np.int64)
     parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in PARTS}
     for group, minimum in (
-        (queue[pictures[queue] > 1], MINIMUM_PEOPLE),
-        (queue[pictures[queue] == 1], 0),
+        (queue[owned[queue] > 1], MINIMUM_PEOPLE),
+        (queue[owned[queue] == 1], 0),
     ):
         validating = max(minimum, round(shares[1] * len(group)))
         tested = max(minimum, round(shares[2] * len(group)))
@@ -86,7 +92,7 @@ def split_identities(
         parts["validation"].append(group[tested : tested + validating])
         parts["train"].append(group[tested + validating :])
     train, validation, test = (np.sort(np.concatenate(parts[part])) for part in PARTS)
-    return Split(train, validation, test, tuple(names), seed)
+    return Split(train, validation, test, tuple(names), seed, pictures=pictures)
 
 
 def hold_out(

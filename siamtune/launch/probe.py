@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError, RayError
 
 from siamtune.config import DataConfig, TrialConfig, trial_config
 from siamtune.data.boxes import find_faces
-from siamtune.data.decode import Pictures, decode
+from siamtune.data.decode import Pictures, decode, listing
 from siamtune.data.normalization import fit_normalization, sampled_pictures
 from siamtune.data.prepare import Faces
 from siamtune.data.sample import fewer, sample_faces
@@ -74,7 +74,10 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> Data:
 def _opened(source: Source, spec: DataSpec, progress: Progress | None = None) -> Data:
     pictures = decode(source, progress=progress)
     identities = source.identities[pictures.positions]
-    return Data(source, pictures, split_identities(identities, source.names, seed=spec.split_seed))
+    split = split_identities(
+        identities, source.names, seed=spec.split_seed, pictures=listing(source, pictures)
+    )
+    return Data(source, pictures, split)
 
 
 class Prober:

@@ -1,8 +1,9 @@
 """Several workers as one: the batch, the loss and batch normalization see all ranks.
 
-World size is not a hyperparameter. Every rank computes the loss of the whole batch from everybody's
-embeddings, with its own slice differentiable; the gradients of the parts add up to the gradient
-that a single worker would have computed.
+World size is not a hyperparameter, but for the random masks of dropout, which are each rank's own.
+Every rank computes the loss of the whole batch from everybody's embeddings, with its own slice
+differentiable; the gradients of the parts add up to the gradient that a single worker would have
+computed.
 """
 
 from collections.abc import Iterable

@@ -81,7 +81,7 @@ def read_answers(run: Path, trial: int) -> KeptAnswers | None:
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise InvalidInput(
             f"{path}: must hold what siamtune kept of a trial's answers, but cannot be read "
-            f"({error}); remove it, and the trial is shown without them"
+            f"({error}); remove {_scores_path(run, trial)}, and the trial is shown without them"
         ) from None
     return KeptAnswers(pairs, Answers(scores, pairs.same, *people, threshold), epoch, split)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siamtune.data.decode import Pictures
+from siamtune.data.decode import Pictures, listing
 from siamtune.data.lfw import NamedPair, find_lists, read_pairs, read_people
 from siamtune.data.sources import Source
 from siamtune.data.split import Split, hold_out, split_identities
@@ -38,12 +38,14 @@ class Collection:
         source: "demo", "lfw", "olivetti" or a folder's name.
         identities: (N,) index into `names`.
         files: (N,) `person/file` of each picture.
+        listing: digest of which pictures these are.
     """
 
     source: str
     identities: np.ndarray
     names: tuple[str, ...]
     files: tuple[str, ...]
+    listing: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ def collection(source: Source, pictures: Pictures) -> Collection:
         source.identities[pictures.positions],
         source.names,
         tuple(source.picture_name(int(position)) for position in pictures.positions),
+        listing(source, pictures),
     )
 
 
@@ -116,7 +119,7 @@ def refuse_seen_people(training_names: Iterable[str], test_names: Iterable[str])
 def _identity_holdout(
     people: Collection, seed: int, data_home: Path | None, share: float
 ) -> tuple[Fold, ...]:
-    split = split_identities(people.identities, people.names, seed=seed)
+    split = split_identities(people.identities, people.names, seed=seed, pictures=people.listing)
     pairs = verification_pairs(_pictures(people, split.test), people.identities, seed=seed)
     return (Fold(1, split, pairs),)
 
@@ -246,7 +249,9 @@ def _split(
     validation: np.ndarray,
     test: np.ndarray,
 ) -> Split:
-    return Split(train, validation, np.sort(test), people.names, seed, protocol)
+    return Split(
+        train, validation, np.sort(test), people.names, seed, protocol, pictures=people.listing
+    )
 
 
 PROTOCOLS: dict[str, Callable[[Collection, int, Path | None, float], tuple[Fold, ...]]] = {

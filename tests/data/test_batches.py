@@ -222,6 +222,17 @@ def test_people_with_one_picture_get_their_share_of_a_batch(
     assert len(batches) / len(plain) == pytest.approx(128 / (128 - singles), rel=0.05)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_few_people_with_one_picture_do_not_come_more_often_than_they_should(views: int) -> None:
+    identities = people([5] * 12 + [1] * 5)
+    count = Counter(identities.tolist())
+    for batch in draw(identities, sampling="pk", images=64, share=0.5, views=views):
+        times = Counter(identities[batch.index].tolist())
+        alone = [n for person, n in times.items() if count[person] == 1]
+        assert max(alone, default=0) <= views
+        assert sum(alone) == 4 * (5 * views // 4)  # whole groups of the others fill the rest
+
+
 def test_without_people_with_one_picture_their_share_goes_to_the_others() -> None:
     identities = people([5] * 12)
     plain, shared = (draw(identities, sampling="pk", share=share) for share in (0.0, 0.5))

@@ -1,7 +1,9 @@
 """Decoding: the pixels that other programs see, once, and nothing lost without a word."""
 
+import errno
 import io
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from siamtune.data.decode import (
     TASKS_AHEAD_PER_THREAD,
     available_threads,
     decode,
+    listing,
     read_picture,
 )
 from siamtune.data.sources import Source
@@ -43,7 +46,7 @@ def gradient(height: int = 24, width: int = 32) -> Picture:
 def source_of(pictures: Sequence[Path | Picture], fingerprint: str = "test") -> Source:
     identities = np.arange(len(pictures)) // 2
     names = tuple(f"person {i}" for i in range(len(pictures)))
-    return Source("test", pictures, identities, names, 1.0, fingerprint)
+    return Source("test", pictures, identities, names, 1.0, fingerprint, fingerprint)
 
 
 def write_pngs(folder: Path, *pictures: Picture) -> list[Path]:
@@ -163,6 +166,36 @@ def test_unreadable_pictures_are_left_out_and_named(
     assert capfd.readouterr().err == ""  # OpenCV keeps quiet
     # Still told when they come from the cache.
     assert decode(source, tmp_path / "cache").unreadable == pictures.unreadable
+
+
+def test_a_failing_disk_is_told_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_pngs(tmp_path, *[gradient()] * 4)
+    read = np.fromfile
+
+    def broken(path: Path, kind: type) -> np.ndarray:
+        if path == files[2]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "fromfile", broken)
+        with pytest.raises(DataError, match=f"{files[2]} must be readable, but Input/output error"):
+            decode(source_of(files), tmp_path / "cache")
+    pictures = decode(source_of(files), tmp_path / "cache")
+    assert (len(pictures), pictures.unreadable) == (4, ())
+
+
+def test_a_listing_tells_which_pictures_could_be_decoded(tmp_path: Path) -> None:
+    files = write_pngs(tmp_path, *[gradient()] * 4)
+    source = source_of(files)
+    all_of_them = listing(source, decode(source, tmp_path / "cache"))
+    files[1].write_bytes(b"")
+    fewer = listing(source, decode(source, tmp_path / "again"))
+    assert fewer == listing(source, decode(source, tmp_path / "once more"))
+    others = listing(source_of(files, "others"), decode(source, tmp_path / "cache"))
+    assert len({all_of_them, fewer, others}) == 3
 
 
 def test_mostly_unreadable_pictures_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:

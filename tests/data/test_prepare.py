@@ -28,7 +28,7 @@ def pictures_of(height: int = 48, width: int = 40) -> list[NDArray[np.uint8]]:
 def source_of(pictures: Sequence[Path | NDArray[np.uint8]], fingerprint: str = "noise") -> Source:
     names = tuple(f"person {i}" for i in range(PEOPLE))
     identities = np.repeat(np.arange(PEOPLE), EACH)
-    return Source("noise", pictures, identities, names, 0.5, fingerprint)
+    return Source("noise", pictures, identities, names, 0.5, fingerprint, fingerprint)
 
 
 def prepared(cache: Path, source: Source | None = None, **dials: object) -> Faces:
@@ -103,6 +103,26 @@ def test_the_seed_of_the_split_decides(tmp_path: Path) -> None:
         for seed in (0, 0, 1)
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_other_pictures_of_the_same_people_are_another_split(tmp_path: Path) -> None:
+    # Who has one picture more is drawn in other pairs: neither numbers nor answers compare.
+    folder = tmp_path / "people"
+    for person in range(PEOPLE):
+        (folder / f"person {person}").mkdir(parents=True)
+    for number, picture in enumerate(pictures_of(20, 20)):
+        cv2.imwrite(str(folder / f"person {number // EACH}" / f"{number}.png"), picture)
+
+    def digest() -> str:
+        return prepared(tmp_path / "cache", open_source(str(folder))).split.digest
+
+    before = digest()
+    assert digest() == before
+    one = folder / "person 3" / "one more.png"
+    cv2.imwrite(str(one), pictures_of(20, 20)[0])
+    assert digest() != before
+    one.unlink()
+    assert digest() == before
 
 
 def test_unreadable_pictures_are_left_out_with_their_identities(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def source() -> Source:
     sizes = [(48, 40), (30, 70), (900, 700)]
     pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(8) for size in sizes]
     names = tuple(f"person {i}" for i in range(8))
-    return Source("noise", pictures, np.repeat(np.arange(8), 3), names, 0.45, "recipe")
+    return Source("noise", pictures, np.repeat(np.arange(8), 3), names, 0.45, "recipe", "recipe")
 
 
 @pytest.mark.parametrize("crop", ["none", "center", "haar"])

@@ -105,7 +105,7 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-def test_the_fingerprint_follows_names_sizes_and_times(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_names_sizes_times_and_permissions(tmp_path: Path) -> None:
     write(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg")
     seen = [open_source(str(tmp_path)).fingerprint]
     assert open_source(str(tmp_path)).fingerprint == seen[0]
@@ -116,11 +116,24 @@ def test_the_fingerprint_follows_names_sizes_and_times(tmp_path: Path) -> None:
     seen.append(open_source(str(tmp_path)).fingerprint)
     os.utime(tmp_path / "a" / "1.jpg", (time.time() - 60, time.time() - 60))
     seen.append(open_source(str(tmp_path)).fingerprint)
+    (tmp_path / "a" / "2.jpg").chmod(0o400)
+    seen.append(open_source(str(tmp_path)).fingerprint)
     (tmp_path / "a" / "2.jpg").rename(tmp_path / "a" / "3.jpg")
     seen.append(open_source(str(tmp_path)).fingerprint)
     (tmp_path / "b").rename(tmp_path / "c")
     seen.append(open_source(str(tmp_path)).fingerprint)
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == 6
+
+
+def test_the_listing_follows_names_alone(tmp_path: Path) -> None:
+    write(tmp_path / "here", "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    write(tmp_path / "there", "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    os.utime(tmp_path / "there" / "a" / "1.jpg", (0, 0))
+    here, there = (open_source(str(tmp_path / copy)) for copy in ("here", "there"))
+    assert here.listing == there.listing
+    assert here.fingerprint != there.fingerprint
+    write(tmp_path / "there", "b/2.jpg")
+    assert open_source(str(tmp_path / "there")).listing != here.listing
 
 
 @pytest.mark.parametrize(
@@ -147,7 +160,7 @@ def test_the_funneled_lfw_goes_before_the_original(tmp_path: Path) -> None:
 
 def test_other_folders_are_not_taken_for_lfw(tmp_path: Path) -> None:
     write(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg")
-    with pytest.raises(DataError, match=r"lfw_funneled, lfw, .*siamtune data fetch lfw"):
+    with pytest.raises(DataError, match=r"lfw_funneled, lfw-deep.*siamtune data fetch lfw"):
         open_source("lfw", tmp_path)
 
 

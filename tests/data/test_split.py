@@ -96,8 +96,9 @@ def test_digest_names_the_protocol_and_the_parts() -> None:
         digest(seed=1),
         digest(train=two, validation=one, test=one),
         digest(validation=np.array([0, 1])),
+        digest(pictures="5b1e"),
     }
-    assert len(digests) == 5
+    assert len(digests) == 6
     assert all(len(d) == 12 for d in digests)
 
 
