@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def export(
     run: options.RunName,
-    to: Annotated[Path, typer.Option(help="The folder to make; it must not exist yet.")],
+    to: Annotated[Path, typer.Option(help="The folder to make; one that is there must be empty.")],
     trial: Annotated[
         int | None,
         typer.Argument(
@@ -53,15 +53,14 @@ def export(
     """
     from siamtune.launch.job import data_spec_of
     from siamtune.search.history import read_history
-    from siamtune.search.replicas import replicated_best
     from siamtune.shipping.export import Wish, export_model
-    from siamtune.shipping.find import trial_checkpoint
+    from siamtune.shipping.find import best_model_of, trial_checkpoint
     from siamtune.shipping.verifier import load
 
     history = read_history(run, output)
     number, checkpoint = trial_checkpoint(history, trial)
-    best = replicated_best(history) if trial is None else None
-    replica = best.replica if best else None
+    best = best_model_of(history) if trial is None else None
+    replica = best[1] if best else None
     verifier = load(checkpoint, device="cpu")
     spec = data_spec_of(history.facts, number)
     faces, why = _faces(spec, verifier)

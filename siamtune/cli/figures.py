@@ -69,11 +69,11 @@ def figures(
 ) -> None:
     """Look inside a model: siamtune figures latest --to figures
 
-    Draws pairs with their verdicts (pair), a map of the embedding (map), what each layer makes of a
-    face (layers), which pixels the score hangs on (saliency) and faces under every normalization
-    and crop factor (mosaic).
+        siamtune figures --pair a.jpg b.jpg --to figures
 
-    Your own photographs: siamtune figures --pair a.jpg b.jpg --to figures
+    Draws pairs with their verdicts (pair), a map of the embedding (map), what each layer makes of a
+    face (layers), which pixels the score depends on (saliency) and faces under every normalization
+    and crop factor (mosaic).
     """
     wanted = _wanted(only)
     if format_ not in FORMATS:
@@ -156,7 +156,7 @@ def _subject(
 
     history = read_history(run, output)
     number, path = trial_checkpoint(history, trial)
-    spec = data_spec_of(history.facts)
+    spec = data_spec_of(history.facts, number)
     if landmarks is None and spec and spec.landmarks:
         landmarks = Path(spec.landmarks)
     return load(path, landmarks=landmarks), f"trial {number} of {history.run.name}", spec

@@ -59,7 +59,7 @@ def _show(history: History, record: TrialRecord) -> None:
 
     objective = history.space.objective
     _, path = trial_checkpoint(history, record.number)
-    spec = data_spec_of(history.facts)
+    spec = data_spec_of(history.facts, record.number)
     if spec is None:
         raise ValueError("run.json does not say where the data lies")
     landmarks = Path(spec.landmarks) if spec.landmarks else None

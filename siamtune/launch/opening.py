@@ -18,9 +18,8 @@ from siamtune.launch.job import DataSpec
 from siamtune.launch.worker import data_folds, prepare_faces
 from siamtune.search.history import History
 from siamtune.search.openings import Opening, note_opening
-from siamtune.search.replicas import replicated_best
 from siamtune.search.runs import Run
-from siamtune.shipping.find import trial_checkpoint
+from siamtune.shipping.find import best_model_of, trial_checkpoint
 from siamtune.shipping.measure import measured, score_pairs
 from siamtune.shipping.verifier import Verifier, load
 from siamtune.verification.pairs import VerificationPairs
@@ -44,8 +43,7 @@ def open_test(history: History, progress: "Progress | None" = None) -> str:
     faces = prepare_faces(spec, trial_config(verifier.facts["config"]).data, progress)
     pairs = unseen_pairs(spec, faces, verifier, progress)
     found = measured(score_pairs(verifier, faces, pairs, "test"), verifier.threshold)
-    best = replicated_best(history)
-    replica = best.replica if best else None
+    _, replica = best_model_of(history) or (number, None)
     return note(history.run, verifier, number, replica, verifier.threshold, found)
 
 
@@ -61,8 +59,8 @@ def unseen_pairs(
     split = faces.split
     if split.digest != trained:
         raise DataError(
-            f"{spec.source} must hold the people of the training (split {trained}), but got split "
-            f"{split.digest}: the model may have seen test people"
+            f"{spec.source} must hold the pictures of the training (split {trained}), but got "
+            f"split {split.digest}: the model may have seen test people"
         )
     fold = data_folds(spec, progress)[spec.fold - 1]
     asked = np.unique(faces.identities[np.concatenate([fold.pairs.left, fold.pairs.right])])

@@ -29,6 +29,7 @@ from siamtune.shipping.measure import measured, score_pairs
 from siamtune.shipping.verifier import Verifier, restore
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
 from siamtune.training.evaluation import validation_pairs
+from siamtune.training.trainer import training_pictures
 from siamtune.verification.pairs import VerificationPairs
 from siamtune.verification.thresholds import threshold_at_far
 
@@ -68,13 +69,17 @@ def export_model(
         why_no_faces: where `faces` is None, for the card.
 
     Raises:
-        UsageError: `to` exists and is not empty.
+        UsageError: `to` exists and is not empty, or is the current folder.
         CheckpointError: the checkpoint cannot be read.
         DataError: a wish that needs the faces, without them.
         InvalidInput: so small a `far` cannot be told from none with the validation pairs.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"--to must be a new or an empty folder, but {to} is not; choose another")
+    if to.resolve() == Path.cwd():
+        raise UsageError(
+            "--to must be another folder than the current one, which would be replaced; choose one"
+        )
     if wish.onnx:
         from siamtune.shipping.onnx_file import require_packages
 
@@ -129,7 +134,8 @@ def export_model(
 def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]) -> dict[str, Any]:
     facts = verifier.facts
     metrics = facts["metrics"]
-    fixed = config.verification.distance_threshold is not None
+    # A fixed one is a distance, which other scores are not.
+    fixed = config.verification.distance_threshold is not None and "scorer" not in facts
     return {
         "schema": SCHEMA,
         "siamtune": __version__,
@@ -184,5 +190,6 @@ def _measure(document: dict[str, Any], verifier: Verifier, faces: Faces, wish: W
         document["missing"].append(
             "intervals: fewer than two validation people have two pictures or more"
         )
-    people, counts = np.unique(faces.identities[faces.indices("train")], return_counts=True)
-    document["trained_on"] = {"people": len(people), "pictures": int(counts.sum())}
+    taught = training_pictures(trial_config(verifier.facts["config"]), faces)
+    people = np.unique(faces.identities[taught])
+    document["trained_on"] = {"people": len(people), "pictures": len(taught)}

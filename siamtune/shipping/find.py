@@ -8,6 +8,7 @@ from siamtune.search.history import History
 from siamtune.search.replicas import replicated_best
 from siamtune.search.runs import MODEL, find_run
 from siamtune.shipping.verifier import built_in_model, model_path, shipped_model
+from siamtune.training.checkpoint import read_facts
 
 
 def find_model(name: str | None, output: Path) -> Path:
@@ -34,25 +35,39 @@ def find_model(name: str | None, output: Path) -> Path:
         ) from None
 
 
+def best_model_of(history: History) -> tuple[int, int | None] | None:
+    """The trial that the run's best model is of, and the replica if it is one's.
+
+    What `rescore` has chosen says so itself; else it is that of the replication, if there was one,
+    or the winner's. None without a trained trial.
+    """
+    model = history.run.best_model
+    chosen = read_facts(model).get("rescored") if model.is_file() else None
+    if chosen and chosen["trial"] in history.records:
+        return chosen["trial"], chosen["replica"]
+    if best := replicated_best(history):
+        return best.trial, best.replica
+    return (history.winner.number, None) if history.winner else None
+
+
 def trial_checkpoint(history: History, trial: int | None) -> tuple[int, Path]:
     """A trial of a run, by default the best, and the file of its best epoch.
 
-    The best is that of the replication, if there was one, and then perhaps by a replica's model. Of
-    an evaluation the trials are its folds, of which all models are kept.
+    Of an evaluation the trials are its folds, of which all models are kept.
 
     Raises:
         InvalidInput: there is none; only those of the best trials are kept.
     """
-    shipped = replicated_best(history)
-    best = history.trial(shipped.trial) if shipped else history.winner
-    chosen = best if trial is None else history.trial(trial)
-    if chosen is None:
-        raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
-    number = chosen.number
+    best = best_model_of(history)
+    if trial is None:
+        if best is None:
+            raise InvalidInput(f"{history.run.folder} must hold a trained trial, but has none yet")
+        number, replica = best
+    else:
+        number, replica = history.trial(trial).number, None
     trials = history.run.folder / "trials"
     candidates = [trials / f"{number:04d}" / "best.safetensors"]
-    of_a_replica = shipped is not None and shipped.replica is not None
-    if chosen is best and (trial is None or not of_a_replica):
+    if (number, replica) == best:
         candidates.insert(0, history.run.best_model)
     for path in (*candidates, history.run.fold_model(number)):
         if path.is_file():

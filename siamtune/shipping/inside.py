@@ -1,4 +1,4 @@
-"""What goes on inside a network: its layers' maps, and the pixels that a distance hangs on."""
+"""What goes on inside a network: its layers' maps, and the pixels that a distance depends on."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from siamtune.training.evaluation import embedding
 # What these give is shown after the activation or the pool behind them.
 UNFINISHED = (nn.Conv2d, LocallyConnected2d, nn.BatchNorm2d, nn.Dropout, nn.Sequential)
 # SmoothGrad (Smilkov et al. 2017): a network of rectifiers has gradients that jump from pixel to
-# pixel; their mean over noisy copies shows what the score hangs on.
+# pixel; their mean over noisy copies shows what the score depends on.
 NOISY_COPIES = 32
 NOISE = 0.1  # standard deviation, over the range of the normalized picture
 

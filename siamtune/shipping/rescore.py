@@ -4,9 +4,10 @@ A network is trained once; which score its embeddings are compared with, and whe
 averaged with its mirror image, can be tried afterwards in seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class Scored:
 
     Attributes:
         metrics: "auc", "f1", "accuracy", "eer", ...
-        threshold: fitted on pairs of training people.
+        threshold: fitted on pairs of training people, or the trained distance's own where the
+            configuration fixes it.
         calibration: fitted on pairs of validation people.
     """
 
@@ -78,9 +80,10 @@ def try_scorers(
                 continue
             seen = numbers[asked]
             pairs = plan.threshold
-            threshold = fit_threshold(
-                score_pairs(scorer, seen, pairs.left, pairs.right), pairs.same
-            )
+            threshold = plan.fixed_threshold  # of the trained distance
+            if threshold is None or name != config.loss.distance:
+                taught_scores = score_pairs(scorer, seen, pairs.left, pairs.right)
+                threshold = fit_threshold(taught_scores, pairs.same)
             pairs = plan.validation
             scores = score_pairs(scorer, seen, pairs.left, pairs.right)
             yield Scored(
@@ -93,14 +96,22 @@ def try_scorers(
             )
 
 
-def ship_scored(checkpoint: Path, scored: Scored, to: Path) -> None:
-    """Write the checkpoint's model so that it scores as it was `scored`."""
+def ship_scored(
+    checkpoint: Path, scored: Scored, to: Path, of: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the checkpoint's model so that it scores as it was `scored`; returns its facts.
+
+    `of` tells the "trial" and the "replica" whose checkpoint it is, which need not be the winner's.
+    """
     trained = read_checkpoint(checkpoint)
     facts = {name: value for name, value in trained.facts.items() if name != "progress"}
+    # What is not measured anew was measured by another score.
+    others = {name: v for name, v in facts["metrics"].items() if not name.startswith("val/")}
     metrics = {f"val/{name}": value for name, value in scored.metrics.items()}
-    facts["metrics"] = {**facts["metrics"], **metrics, "threshold": scored.threshold}
+    facts["metrics"] = {**others, **metrics, "threshold": scored.threshold}
     facts["config"] = {**facts["config"], "verification.flip": scored.flip}
     facts["calibration"] = asdict(scored.calibration)
+    facts["rescored"] = dict(of)
     parts = {name: trained.parts.get(name, {}) for name in ("model", "normalization")}
     facts.pop("scorer", None)
     if scored.name != facts["config"]["loss.distance"]:
@@ -108,3 +119,4 @@ def ship_scored(checkpoint: Path, scored: Scored, to: Path) -> None:
         arrays = {} if isinstance(scored.scorer, DistanceScorer) else scorer_arrays(scored.scorer)
         parts["scorer"] = {name: torch.from_numpy(array) for name, array in arrays.items()}
     write_checkpoint(to, parts, facts)
+    return facts

@@ -153,6 +153,27 @@ def test_a_folder_that_holds_something_is_left_alone(
     assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
 
 
+def test_the_current_folder_is_not_replaced(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="another folder than the current one"):
+        export_model(checkpoint, Path("."), ORIGIN, faces=None, why_no_faces="no data")
+
+
+def test_the_card_counts_the_pictures_that_were_trained_on(
+    checkpoint: Path, pattern_people: Path, tmp_path: Path
+) -> None:
+    trained = read_checkpoint(checkpoint)
+    trained.facts["config"]["data.images_per_person"] = 2
+    few = tmp_path / "few.safetensors"
+    write_checkpoint(few, trained.parts, trained.facts)
+    config = trial_config(trained.facts["config"])
+    faces = prepare(open_source(str(pattern_people)), config.data)
+    told = export_model(few, tmp_path / "m", ORIGIN, faces=faces)["trained_on"]
+    assert told["pictures"] == 2 * told["people"] < len(faces.indices("train"))
+
+
 def test_a_broken_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"no model")
     with pytest.raises(CheckpointError):
