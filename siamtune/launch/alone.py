@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from siamtune.config import DEFAULTS
+from siamtune.errors import SiamtuneError
 from siamtune.launch.cluster import (
     TrialResources,
     connect,
@@ -61,14 +62,17 @@ def train_alone(
         unlike = {name: value for name, value in config.items() if value != DEFAULTS[name]}
         recorder.started(0, unlike, {key: facts[key] for key in ("data", "protocol", "split")})
         tell("  ".join(f"{column.rpartition('/')[2]:>8}" for column in COLUMNS))
-        with _results(job, resources, address) as results:
-            for result in results:
-                if metrics := result.get("metrics"):
-                    recorder.epoch(0, metrics)
-                    tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
-                if state := result.get("state"):
-                    recorder.ended(0, state, result.get("reason"))
-        recorder.close()
+        with closing(recorder), _results(job, resources, address) as results:
+            try:
+                for result in results:
+                    if metrics := result.get("metrics"):
+                        recorder.epoch(0, metrics)
+                        tell("  ".join(f"{_short(metrics[column]):>8}" for column in COLUMNS))
+                    if state := result.get("state"):
+                        recorder.ended(0, state, result.get("reason"))
+            except SiamtuneError as error:  # its workers are gone
+                recorder.ended(0, "lost", str(error))
+                raise
         folder = trial_folder(run.folder, 0)
         if mirror is not None and job.store is not None:
             mirror.fetch(f"trials/{folder.name}/{BEST}")

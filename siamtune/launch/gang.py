@@ -18,7 +18,7 @@ import torch.distributed as dist
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from siamtune.errors import ClusterError
+from siamtune.errors import ClusterError, SiamtuneError
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import TrialJob, from_plain, to_plain
 from siamtune.launch.watch import run_watched
@@ -28,7 +28,7 @@ START_TIMEOUT_S = 600.0
 POLL_S = 1.0
 
 
-class GangDied(Exception):
+class GangDied(SiamtuneError):
     """The group has ended or cannot be reached; its trial may be run again on a new one."""
 
 

@@ -26,6 +26,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECT_TIMEOUT_S = 10.0
 AGENT_TIMEOUT_S = 60.0
 POLL_S = 1.0
+MOST_CUTS = 3
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -162,15 +163,20 @@ def follow_log(server: JobServer, job_id: str, write: Callable[[str], object]) -
             written = max(written, position)
             write(fresh)
 
-    job = find_job(server, job_id)
+    find_job(server, job_id)
+    cut_at_the_end = 0
     while True:
+        whole = True
         try:
             asyncio.run(tail())
         except (ClientError, RuntimeError):
+            whole = False
             time.sleep(POLL_S)  # find_job tells whether the cluster is gone
         job = find_job(server, job_id)
-        if job.ended:
+        # What it wrote last, while the connection was cut, is asked for again.
+        if job.ended and (whole or cut_at_the_end == MOST_CUTS):
             return job
+        cut_at_the_end += job.ended
         time.sleep(POLL_S)
 
 

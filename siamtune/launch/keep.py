@@ -46,6 +46,8 @@ class CheckpointKeeper:
     def catch_up(self) -> None:
         """Do what an earlier driver was killed before: tidy up after a trial, ship the winner."""
         for folder in sorted((self._run.folder / "trials").glob("[0-9]*")):
+            if not folder.name.isdecimal():
+                continue  # a person's copy
             record = self._records.get(int(folder.name))
             if record is None or not record.ended_for_good:
                 continue

@@ -13,7 +13,7 @@ from siamtune import __version__
 from siamtune.config import DEFAULTS
 from siamtune.errors import NoTrialSucceeded, SiamtuneError
 from siamtune.launch.job import DataSpec, TrialJob
-from siamtune.launch.keep import CheckpointKeeper
+from siamtune.launch.keep import CheckpointKeeper, remove_file
 from siamtune.launch.mirror import Mirror, mirrored
 from siamtune.launch.preflight import HostFacts, packages
 from siamtune.launch.slots import Machines, open_slots, stream
@@ -90,7 +90,9 @@ def _run_search(
     from siamtune.launch.proposers import StudyProposer
     from siamtune.launch.searcher import Driver
 
-    write_experiment(run.tensorboard, space.dimensions)
+    write_experiment(
+        run.tensorboard, space.dimensions, lambda path: remove_file(run.folder, path, mirror)
+    )
     study = open_study(run.journal_path, space)
     recorder = Recorder(run.trials_path)
 

@@ -114,6 +114,8 @@ class Driver:
         number = self.numbers[tune_id]
         if number not in self._running:
             return
+        if state in (None, "lost") and number not in self._stopped and self.is_ending():
+            return  # what ended the search has ended its process as well: it is interrupted
         self._running.discard(number)
         if state == "interrupted":  # by the disk or its host; the study keeps it open
             self.error = self.error or Unwritable(str(reason))

@@ -17,7 +17,7 @@ from siamtune.launch.cluster import TrialResources, connect, prepare_environment
 from siamtune.launch.job import DataSpec, TrialJob, to_plain
 from siamtune.launch.preflight import HostFacts, preflight, versions
 from siamtune.search.runs import Run
-from siamtune.search.stops import VERB, forget_stops, take_stops
+from siamtune.search.stops import CTRL_C, TERMINATED, VERB, forget_stops, take_stops
 
 if TYPE_CHECKING:
     from siamtune.launch.searcher import Driver
@@ -39,6 +39,11 @@ class Machines:
     verbose: bool = False
     # A trial that has not reported for so many of its usual epochs is ended and retried; 0: never.
     watchdog: float = WATCHDOG
+
+    @property
+    def named(self) -> bool:
+        """Whether somebody said which: then even a single training runs on them."""
+        return self.address is not None or self.resources.gpus_per_worker is not None
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ def _drain_on_signals(drain: Callable[[str], None]) -> Iterator[None]:
     def on_signal(number: int, frame: Any) -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
-        drain("Ctrl-C" if number == signal.SIGINT else "a termination signal")
+        drain(CTRL_C if number == signal.SIGINT else TERMINATED)
 
     for number in before:
         signal.signal(number, on_signal)

@@ -134,24 +134,28 @@ def run_trial(
             yield _result(metrics, state)
         value = max if job.mode == "max" else min
         best_metrics = value(history, key=itemgetter(job.metric), default=None)
+        if rank() == 0 and history and best_metrics is history[-1]:
+            _link(last, best)  # it may have been killed before it could
         resume_from = last if before else None
         with closing(epochs(config, faces, resume_from=resume_from, device=device)) as trained:
             for epoch in trained:
                 metrics = epoch.metrics
                 if board is not None:
+                    # The first of equal epochs stays the best.
+                    is_best = best_metrics is None or best_metrics is not value(
+                        best_metrics, metrics, key=itemgetter(job.metric)
+                    )
                     with _writing(job.folder):
-                        epoch.save(last)
-                        # The first of equal epochs stays the best.
-                        if best_metrics is None or best_metrics is not value(
-                            best_metrics, metrics, key=itemgetter(job.metric)
-                        ):
-                            best_metrics = metrics
-                            _link(last, best)
+                        if is_best:  # before the checkpoint: an epoch that has one is not redone
                             keep_answers(
                                 Path(job.run_folder), job.number, pairs, faces.identities,
                                 faces.split.digest, epoch.scores, metrics["threshold"],
                                 int(metrics["epoch"]),
                             )  # fmt: skip
+                        epoch.save(last)
+                        if is_best:
+                            best_metrics = metrics
+                            _link(last, best)
                     board.epoch(metrics)
                 state = "complete" if metrics["epoch"] >= config.epochs else state
                 yield _result(metrics, state)

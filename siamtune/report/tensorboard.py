@@ -7,12 +7,13 @@ Each trial writes its own values when it starts, so running trials stand in the 
 Nothing here raises for a full or vanished disk: a log is worth less than the training it watches.
 """
 
+import hashlib
 import html
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,19 +56,29 @@ EMBEDDINGS, PEOPLE, SPRITE = "embeddings.tsv", "people.tsv", "faces.png"
 logger = logging.getLogger(__name__)
 
 
-def write_experiment(folder: Path, dimensions: Sequence[Dimension]) -> None:
-    """Declare every dial and metric of a search at the root of its logs, once."""
-    if any(folder.glob("events.out.tfevents.*")):  # resumed: the dials are the same
-        return
+def write_experiment(
+    folder: Path, dimensions: Sequence[Dimension], remove: Callable[[Path], None] = Path.unlink
+) -> None:
+    """Declare every dial and metric of a search at the root of its logs, once.
+
+    What declares other dials, of the space before `resume --space`, is removed.
+    """
     experiment = api_pb2.Experiment(
-        time_created_secs=time.time(),
         hparam_infos=[_column(dimension) for dimension in dimensions],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name)
             for tag, name in METRICS.items()
         ],
     )
-    log = EventLog(folder)
+    declared = experiment.SerializeToString(deterministic=True)
+    ending = f".{hashlib.sha256(declared).hexdigest()[:12]}"
+    before = list(folder.glob("events.out.tfevents.*"))
+    if any(path.name.endswith(ending) for path in before):
+        return
+    for path in before:
+        remove(path)
+    experiment.time_created_secs = time.time()
+    log = EventLog(folder, ending=ending)
     log.write(summary=_hparams_summary(hparams_metadata.EXPERIMENT_TAG, experiment=experiment))
     log.close()
 
@@ -169,10 +180,10 @@ class EventLog:
     TensorBoard's own writer hands events to a thread that dies noisily on a full disk.
     """
 
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, first_step: int = 0, ending: str = "") -> None:
         self._file: BinaryIO | None = None
         # The name sorts by time: a retry in the same second is read after what it replaces.
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}{ending}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / name).open("xb")

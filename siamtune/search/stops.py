@@ -21,6 +21,8 @@ SEARCH = "search"
 BY_HAND = "by hand"
 VERB = "siamtune stop"
 BUDGET = "the end of the time budget"
+CTRL_C = "Ctrl-C"
+TERMINATED = "a termination signal"
 
 
 def request_name(trial: int | None) -> str:

@@ -139,12 +139,12 @@ def test_what_is_sent_is_the_package_as_a_wheel_holds_it(tmp_path: Path) -> None
 class CutConnection:
     """A job whose log is cut off in the middle of a word and then begins anew, as Ray's does."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: int) -> None:
         self.tails = [["epoch 1\nepo"], ["epoch 1\n", "epoch 2\n", "done\n"]]
-        self.left = 2
+        self.left = running  # tails, before the job has ended
 
     async def tail_job_logs(self, job_id: str) -> Any:
-        self.left -= 1
+        self.left = max(0, self.left - 1)
         for text in self.tails.pop(0):
             yield text
         if self.tails:
@@ -162,9 +162,12 @@ class CutConnection:
         )
 
 
-def test_a_cut_connection_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("running", [2, 1])  # 1: the job ends while the connection is cut
+def test_a_cut_connection_is_taken_up_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, running: int
+) -> None:
     monkeypatch.setattr("siamtune.launch.jobs.POLL_S", 0.01)
     written: list[str] = []
-    job = follow_log(JobServer("http://head:8265", CutConnection()), "first", written.append)
+    job = follow_log(JobServer("http://head:8265", CutConnection(running)), "first", written.append)
     assert "".join(written) == "epoch 1\nepoch 2\ndone\n"
     assert (job.status, job.seconds) == ("SUCCEEDED", 4.0)

@@ -105,3 +105,16 @@ def test_epochs_that_the_study_has_lost_are_told_again(driver: Driver, tmp_path:
     assert study.trials[4].intermediate_values == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.95}
     assert study.trials[6].intermediate_values == {1: 0.55}
     assert study.trials[5].state.is_finished()
+
+
+def test_a_trial_whose_process_the_end_of_the_search_took_is_interrupted(driver: Driver) -> None:
+    driver.end("tune-0", "lost", "its process vanished")
+    driver.drain("a termination signal")  # which the processes of trials have got as well
+    driver.end("tune-1", "lost", "its process vanished")
+    driver.end("tune-2", None, None)
+    driver.end("tune-3", "complete", None)
+    driver.interrupt_running()
+    states = [driver.recorder.records[number].state for number in range(5)]
+    assert states == ["lost", "interrupted", "interrupted", "complete", "interrupted"]
+    assert isinstance(driver.proposer, StudyProposer)
+    assert driver.proposer.study.trials[1].state.name == "RUNNING"  # `resume` goes on with it

@@ -1,7 +1,10 @@
 """What a trial leaves behind in a process that trains the next one."""
 
+import errno
 import gc
 import weakref
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,11 @@ import pytest
 
 from siamtune.config import DEFAULTS
 from siamtune.launch import worker
-from siamtune.launch.job import DataSpec, TrialJob
+from siamtune.launch.job import BEST, DataSpec, TrialJob
 from siamtune.launch.worker import run_trial
+from siamtune.training.checkpoint import read_facts
+from siamtune.verification.kept import read_answers
+from siamtune.verification.metrics import roc_auc
 
 
 class Circle:
@@ -50,3 +56,36 @@ def test_garbage_of_a_trial_goes_and_what_is_imported_is_looked_through_once(
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("step", ["keep_answers", "_link"])
+def test_what_is_kept_of_the_best_epoch_is_of_that_epoch_though_it_was_cut_short(
+    tmp_path: Path, pattern_people: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    small = {"epochs": 3, "data.resolution_px": 16, "data.crop": "none", "model.width": 0.25,
+             "model.embedding_size": 8, "batch.images": 16, "optim.lr": 3e-3}  # fmt: skip
+    job = TrialJob(0, {**DEFAULTS, **small}, {}, str(tmp_path), DataSpec(str(pattern_people)))
+    real = getattr(worker, step)
+    calls: list[int] = []
+
+    def full(*given: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, step, full)
+        first = list(run_trial(job))
+    assert first[-1]["state"] == "interrupted"
+    results = [*first[:-1], *run_trial(replace(job, recorded_epochs=len(first) - 1))]
+    assert results[-1]["state"] == "complete"
+    metrics = [result["metrics"] for result in results]
+    assert [each["epoch"] for each in metrics] == [1, 2, 3]
+    best = max(metrics, key=itemgetter("val/auc"))
+    kept = read_answers(tmp_path, 0)
+    assert kept is not None
+    assert kept.epoch == best["epoch"] > 1
+    assert roc_auc(kept.answers.scores, kept.answers.same) == pytest.approx(best["val/auc"])
+    assert read_facts(job.folder / BEST)["metrics"]["epoch"] == best["epoch"]

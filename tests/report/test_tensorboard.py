@@ -79,6 +79,17 @@ def write_logs(folder: Path) -> None:
     write_experiment(folder, DIMENSIONS)  # as a resumed search does
 
 
+def test_what_other_dials_were_declared_with_is_removed(tmp_path: Path) -> None:
+    write_experiment(tmp_path, DIMENSIONS)
+    (before,) = tmp_path.iterdir()
+    write_experiment(tmp_path, DIMENSIONS)
+    assert list(tmp_path.iterdir()) == [before]
+    removed: list[Path] = []
+    write_experiment(tmp_path, DIMENSIONS[1:], removed.append)  # after `resume --space`
+    assert removed == [before]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 Ask = Callable[..., Any]
 
 
