@@ -197,19 +197,16 @@ def test_a_bad_configuration_is_refused(
     refuse(here, siamtune, ("train", "--config", "config.yaml", "--data", "demo"), 3, phrase)
 
 
-@pytest.mark.parametrize(
-    ("verb", "phrase"),
-    [("train", "must be a readable YAML file"), ("evaluate", "must be a configuration's file")],
-)
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
 @pytest.mark.parametrize("what", ["absent", "folder", "link to itself"])
 def test_what_is_no_configuration_file_is_refused(
-    here: Path, siamtune: Callable[..., Answer], verb: str, phrase: str, what: str
+    here: Path, siamtune: Callable[..., Answer], verb: str, what: str
 ) -> None:
     if what == "folder":
         (here / what).mkdir()
     elif what != "absent":
         (here / what).symlink_to(here / what)
-    refuse(here, siamtune, (verb, "--config", what), 3, phrase)
+    refuse(here, siamtune, (verb, "--config", what), 3, "must be a configuration's file")
 
 
 # Folders of pictures
@@ -931,6 +928,12 @@ FLAGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "one fresh seed": (
         ("resume", "faces", "--replicate", "5x1"), 2, "two seeds or more, like 5x3",
+    ),
+    "a cluster for one worker": (
+        ("train", "--address", "10.0.0.1:6379"), 2, "--address goes with --workers 2 or more",
+    ),
+    "GPUs for one worker": (
+        ("train", "--gpus-per-worker", "0"), 2, "--gpus-per-worker goes with --workers 2",
     ),
     "an unknown scorer": (("evaluate", "--scorer", "best"), 2, "--scorer must be one of"),
     "an unknown threshold": (("evaluate", "--threshold-from", "test"), 2, "--threshold-from must"),

@@ -26,6 +26,7 @@ def board(
     run: options.RunName,
     port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 6006,
     output: options.Output = Path("runs"),
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Open a run in TensorBoard, until Ctrl-C: siamtune board latest"""
     from siamtune.search.runs import find_run

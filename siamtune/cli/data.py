@@ -23,7 +23,11 @@ app = typer.Typer(
 
 
 @app.command("list", cls=Verb)
-def list_sources(data_home: options.DataHome = None, as_json: options.Json = False) -> None:
+def list_sources(
+    data_home: options.DataHome = None,
+    as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
+) -> None:
     """List the sources that have a name, and where they were found: siamtune data list"""
     from siamtune.data.sources import SOURCES
 
@@ -40,6 +44,7 @@ def fetch_source(
     name: Annotated[str, typer.Argument(help="lfw or olivetti", autocompletion=complete.sources)],
     data_home: options.DataHome = None,
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Download a source unless it is there: siamtune data fetch lfw"""
     from siamtune.data.sources import fetch
@@ -69,6 +74,7 @@ def check_source(
     split_seed: options.SplitSeed = 0,
     data_home: options.DataHome = None,
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Look for what spoils a measurement: siamtune data check lfw
 

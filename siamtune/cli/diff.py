@@ -44,6 +44,7 @@ def diff(
     ] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Compare two trials, their dials, numbers and judgements: siamtune diff latest 7 12"""
     from siamtune.launch.contest import contest, draw_flips

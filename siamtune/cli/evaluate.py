@@ -31,8 +31,8 @@ def evaluate(
     config: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A configuration: best.yaml, or `lfw`, shipped, or a run of evaluate, whose "
-            "trained folds are taken over. Repeated: an ensemble, the mean of their scores "
+            help="A configuration: best.yaml, or a shipped one like `lfw`, or a run of evaluate, "
+            "whose trained folds are taken over. Repeated: an ensemble, the mean of their scores "
             "answers. Default: the defaults.",
             show_default=False,
         ),
@@ -46,8 +46,13 @@ def evaluate(
         ),
     ] = None,
     from_: Annotated[
-        str, typer.Option("--from", help="The search whose best trials make the ensemble.")
-    ] = "latest",
+        str | None,
+        typer.Option(
+            "--from",
+            help="The search whose best trials make the ensemble. Default: the latest one.",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -101,7 +106,8 @@ def evaluate(
     concurrent: Annotated[
         int | None,
         typer.Option(
-            help="Folds at once, on Ray. Default: as many as fit; 1: in this process, without Ray.",
+            help="Folds at once, on Ray. Default: as many as fit; 1: in this process, without "
+            "Ray, as a single fold is unless --address or --gpus-per-worker is given.",
             min=1,
         ),
     ] = None,
@@ -134,12 +140,15 @@ def evaluate(
     """
     from siamtune.cli.search import data_spec, tell, tell_data, tell_leaks
     from siamtune.config import flatten, trial_config
+    from siamtune.search.store import origin
 
     overrides = options.parse_overrides(set_, epochs)
     if seed is not None:
         overrides["seed"] = seed
     if ensemble and config:
         raise UsageError("give --config or --ensemble, not both")
+    if from_ and not ensemble:
+        raise UsageError("--from goes with --ensemble N, which says how many of its trials")
     given, evaluated = _configurations(config or [], output, overrides)
     members = given if len(given) > 1 else {}
     if ensemble:
@@ -148,6 +157,16 @@ def evaluate(
         raise UsageError("--baselines goes with one configuration, but an ensemble was asked for")
     chosen = next(iter(given.values()), None) or trial_config(overrides)
     spec = data_spec(data, data_home, landmarks, split_seed, protocol)
+    if origin(output) and (address or gpus_per_worker is not None or (concurrent or 1) > 1):
+        raise UsageError(
+            "folds whose run lies in an object store train in this process, without --address, "
+            "--gpus-per-worker and --concurrent; leave them out or give a folder as --output"
+        )
+    if concurrent == 1 and (address or gpus_per_worker is not None):
+        raise UsageError(
+            "--concurrent 1 trains in this process, without --address and --gpus-per-worker; leave "
+            "it out"
+        )
     tell_data(spec.source)
 
     from dataclasses import replace
@@ -189,11 +208,11 @@ def evaluate(
         _require_same_splits(other, facts)
     run = _open_run(output, name, facts, next(iter(given)) if len(given) == 1 else protocol)
     tell(f"run: {run.place}")
+    resources = TrialResources(1, float(threads or 1), gpus_per_worker)
+    machines: Machines | None = Machines(concurrent, resources, address, verbose)
     # Of a run in an object store this process keeps the copy, and trains beside it.
-    machines = None
-    if concurrent != 1 and run.url is None:
-        resources = TrialResources(1, float(threads or 1), gpus_per_worker)
-        machines = Machines(concurrent, resources, address, verbose)
+    if concurrent == 1 or run.url is not None:
+        machines = None
 
     def asked(config: "TrialConfig") -> Questions:
         return Questions(
@@ -232,7 +251,8 @@ def evaluate(
                 (method,) = evaluate_folds(
                     beside, dials, spec, plainly, threads=threads, machines=machines, tell=tell
                 )
-                methods.append(replace(method, name=name_of_default))
+                plain = ", not flip-averaged" if flipped else ""
+                methods.append(replace(method, name=f"{name_of_default}{plain}"))
     if as_json:
         print(json.dumps(_document(run, facts, flipped, methods), indent=2))
     else:
@@ -302,17 +322,26 @@ def _require_same_splits(evaluated: "Run", facts: dict[str, Any]) -> None:
 
 
 def _members(
-    count: int, run: str, output: Path, overrides: dict[str, Any]
+    count: int, run: str | None, output: Path, overrides: dict[str, Any]
 ) -> dict[str, "TrialConfig"]:
     """The configurations of a search's best trials, by name, with what the command line changes.
 
     Raises:
-        UsageError: the search has fewer trials with a result.
+        UsageError: it is no search, or has fewer trials with a result.
     """
     from siamtune.config import trial_config
     from siamtune.search.history import read_history
+    from siamtune.search.runs import list_runs
 
-    history = read_history(run, output)
+    if run in (None, "latest"):
+        searches = [found for found in list_runs(output) if found.space_path.exists()]
+        newest = max(searches, key=lambda found: found.facts_path.stat().st_mtime, default=None)
+        run = newest.place if newest else "latest"
+    history = read_history(str(run), output)
+    if not history.run.space_path.exists():
+        raise UsageError(
+            f"--from must name a search, but {history.run.place} is none; give its name"
+        )
     best = history.ranked[:count]
     if len(best) < count:
         raise UsageError(

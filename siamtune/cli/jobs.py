@@ -136,6 +136,8 @@ def check_command(context: typer.Context, command: list[str]) -> None:
     Raises:
         UsageError: its output would lie in the job's copy of the working folder and be lost.
     """
+    from siamtune.search.store import is_url
+
     root = context.find_root()
     found: Any = root.command
     name, rest = "", list(command)
@@ -144,6 +146,11 @@ def check_command(context: typer.Context, command: list[str]) -> None:
     parsed = found.make_context(name, rest, parent=root)
     output = parsed.params.get("output")
     if output is None:
+        return
+    # Where a run or model is told by its URL or path, no folder of runs is looked at.
+    told = parsed.params.get("run") or parsed.params.get("model")
+    looks_back = {"run", "model"} & set(parsed.params)
+    if looks_back and (told is None or is_url(told) or Path(told).is_absolute()):
         return
     given = parsed.get_parameter_source("output").name == "COMMANDLINE"
     if not given or not Path(output).is_absolute():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamtune.cli import options
 from siamtune.errors import InvalidInput
+from siamtune.search.runs import FIRST_SEARCH
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,22 +17,24 @@ if TYPE_CHECKING:
     from siamtune.search.runs import Run
 
 
-def ls(output: options.Output = Path("runs"), as_json: options.Json = False) -> None:
-    """List runs with their best AUC and F1: siamtune ls --output runs"""
+def ls(
+    output: options.Output = Path("runs"),
+    as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
+) -> None:
+    """List runs with their best AUC and F1: siamtune ls --output runs
+
+    Of a search and a training they are the best trial's, on validation people; of an evaluation the
+    mean over its folds, on the pairs that its protocol tests, as it was asked first.
+    """
     documents = list(_documents(output))
     if as_json:
         print(json.dumps({"schema": "siamtune.ls/1", "runs": documents}, indent=2))
         return
     if not documents:
-        print(f"there is no run in {output}; start one with: siamtune search", file=sys.stderr)
+        print(f"there is no run in {output}; start one with: {FIRST_SEARCH}", file=sys.stderr)
         return
-
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 1000  # one line a run for whoever reads the pipe
-    console.print(_table(documents))
+    options.table_console().print(_table(documents))
 
 
 def _documents(output: Path) -> Iterator[dict[str, Any]]:
@@ -49,12 +52,16 @@ def _documents(output: Path) -> Iterator[dict[str, Any]]:
 
 def _document(run: "Run") -> dict[str, Any]:
     from siamtune.report.table import count_states
+    from siamtune.search.folds import by_method, over_folds, read_folds
     from siamtune.search.records import best_epoch, ranked, read_records
 
     facts = run.facts()
     metric, mode = run.objective()
     records = read_records(run.trials_path)
     order = ranked(records.values(), metric, mode)
+    evaluated = by_method(read_folds(run).values())
+    if facts.get("kind") == "evaluate":
+        order = []  # its folds have other people each: none is the best
     return {
         "name": run.name,
         "folder": run.place,
@@ -67,6 +74,20 @@ def _document(run: "Run") -> dict[str, Any]:
         "states": count_states(records.values()),
         "best_trial": order[0].number if order else None,
         "best": dict(best_epoch(order[0], metric, mode) or {}) if order else None,
+        **(
+            {
+                "methods": [
+                    {
+                        "method": method,
+                        "folds": len(lines),
+                        **{name: (over_folds(lines, name) or [None])[0] for name in ("auc", "f1")},
+                    }
+                    for method, lines in evaluated.items()
+                ]
+            }
+            if facts.get("kind") == "evaluate"
+            else {}
+        ),
     }
 
 
@@ -79,6 +100,7 @@ def _table(documents: list[dict[str, Any]]) -> "Table":
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("run", overflow="fold")
     table.add_column("data", overflow="fold")
+    table.add_column("protocol", overflow="fold")
     for heading in ("AUC", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("trials", justify="right", no_wrap=True)
@@ -86,10 +108,16 @@ def _table(documents: list[dict[str, Any]]) -> "Table":
     table.add_column("created", no_wrap=True)
     for document in documents:
         best = document["best"] or {}
+        if asked := document.get("methods"):
+            best = {f"val/{name}": asked[0][name] for name in ("auc", "f1")}
         table.add_row(
             Text(one_line(document["name"])),
             Text(one_line(document["data"] or "")),
-            *(f"{best[metric]:.4f}" if metric in best else "" for metric in ("val/auc", "val/f1")),
+            Text(one_line(document["protocol"] or "")),
+            *(
+                f"{best[metric]:.4f}" if best.get(metric) is not None else ""
+                for metric in ("val/auc", "val/f1")
+            ),
             str(sum(document["states"].values())),
             states_text(document["states"]),
             _when(document["created"]),

@@ -49,7 +49,7 @@ siamtune search --space quickstart
 fish to complete verbs, options, runs, trials, spaces and dials."""
 EPILOG = """Exit codes: 0 done, 1 unexpected error, 2 usage, 3 invalid space, configuration or data,
 4 no trial succeeded, 5 the disk is full or gone, 6 the cluster cannot run this, 130 ended in good
-order by Ctrl-C or `siamtune stop`."""
+order by Ctrl-C, a termination signal or `siamtune stop`."""
 
 app = typer.Typer(
     name="siamtune",

@@ -87,6 +87,9 @@ Set = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training pictures.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Tracebacks = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show where an unexpected error came from.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's output and tracebacks.")]
 
 DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([smhd])")

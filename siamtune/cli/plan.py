@@ -49,7 +49,7 @@ def plan(
     address: Address = None,
     split_seed: options.SplitSeed = 0,
     gpus: Annotated[
-        int | None, typer.Option(help="Tell the time on so many GPUs, too.", min=1)
+        int | None, typer.Option(help="Also estimate the time on this many GPUs.", min=1)
     ] = None,
     gpu_speed: Annotated[
         float,

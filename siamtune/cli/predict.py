@@ -38,7 +38,7 @@ def predict(
 ) -> None:
     """Tell whether two pictures show the same person: siamtune predict a.jpg b.jpg
 
-    siamtune predict --pairs pairs.csv --model my-model > answers.csv
+        siamtune predict --pairs pairs.csv --model my-model > answers.csv
 
     A picture is cut as those of the model's training were; where a model looks at the middle of the
     picture and the face is elsewhere, the biggest face that is found stands in.

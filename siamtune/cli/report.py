@@ -39,6 +39,7 @@ def report(
         int | None, typer.Option(help="Processor threads of that training.", min=1)
     ] = None,
     output: options.Output = Path("runs"),
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Write what a search found as one page that needs no network: siamtune report latest
 
@@ -53,6 +54,11 @@ def report(
     from siamtune.search.runs import write_text
 
     history = read_history(run, output)
+    if history.facts.get("kind") == "evaluate":
+        raise InvalidInput(
+            f"a report must be of a search or a training, but {history.run.name} is an evaluation; "
+            f"its numbers: siamtune top {history.run.place}"
+        )
     if train_defaults:
         train_defaults_of(history, threads, tell)
     with progress_bar() as progress:

@@ -67,7 +67,7 @@ Replicate = Annotated[
     str | None,
     typer.Option(
         help="At the end train so many of the best configurations again, with so many fresh seeds "
-        "each, e.g. 5x3: which are tied, and how much was luck. Not within --time-budget.",
+        "each, e.g. 5x3: which are tied, and how much was luck. --time-budget does not count it.",
         metavar="NxSEEDS",
     ),
 ]
@@ -135,7 +135,7 @@ def search(
     warm_from: Annotated[
         str | None,
         typer.Option(
-            help="A search of the same data and split whose trials the sampler learns.",
+            help="A search of the same data and split whose trials the sampler learns from.",
             autocompletion=complete.runs,
         ),
     ] = None,
@@ -234,7 +234,7 @@ def resume(
     space: Annotated[
         str | None,
         typer.Option(
-            help="Go on in this space; what still counts there is told.",
+            help="Go on in this space; past trials that lie in it are passed to the sampler.",
             autocompletion=complete.spaces,
         ),
     ] = None,
@@ -282,10 +282,9 @@ def resume(
     before = loaded = load_space(str(found.space_path))
     if space is not None:
         loaded = load_space(space)
-    # A space file says how many trials it is meant for; the run knows what was asked for last.
     wanted = _wanted_trials(trials, int(facts["trials"]))
-    if space and trials is None:
-        wanted = loaded.study.trials
+    if space and trials is None:  # what was asked for last, or more if the new file says so
+        wanted = max(wanted, loaded.study.trials)
     loaded = replace(loaded, study=replace(loaded.study, trials=wanted))
     budget_s = options.parse_duration(time_budget) if time_budget else None
     asked_now = Asked(
@@ -304,8 +303,9 @@ def resume(
         from siamtune.errors import DataError
 
         raise DataError(
-            f"{spec.source} must hold the same people as when the search began (split "
-            f"{facts['split']}), but got split {prepared['split']}; numbers would not compare"
+            f"{spec.source} must hold the same pictures of the same people as when the search "
+            f"began (split {facts['split']}), but got split {prepared['split']}; numbers would not "
+            "compare"
         )
     with driving(found):
         if space is not None:
@@ -364,7 +364,7 @@ def _wanted_trials(text: str | None, before: int) -> int:
     if text is None:
         return before
     more = text.startswith("+")
-    if not text.removeprefix("+").isdigit() or int(text) < 1:
+    if not text.removeprefix("+").isdecimal() or int(text) < 1:
         raise UsageError(f"--trials must be a number like 100, or +50, but got {text!r}")
     return before + int(text) if more else int(text)
 
@@ -408,7 +408,7 @@ def _search(
     from siamtune.launch.mirror import mirrored
     from siamtune.launch.search import run_search
     from siamtune.report.live import LiveView
-    from siamtune.search.stops import BUDGET, VERB
+    from siamtune.search.stops import BUDGET, CTRL_C, TERMINATED, VERB
 
     with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
         result = run_search(run, space, data, facts, search_options, view)
@@ -421,12 +421,12 @@ def _search(
             _open_test(result, space)
     finally:  # what the search has found is told whatever becomes of that
         _print_result(result, space, as_json)
-    if ended != "Ctrl-C":  # who wants out waits for no pictures; `board` draws them
+    if ended not in (CTRL_C, TERMINATED):  # who wants out waits for no pictures; `board` draws them
         with mirrored(run, tell):
             show_finalists(run)
     if ended:
         tell(f"ended by {ended}; go on with: siamtune resume {run.place}")
-    if ended in ("Ctrl-C", VERB):
+    if ended in (CTRL_C, TERMINATED, VERB):
         raise typer.Exit(130)
     if result.winner is None:
         raise NoTrialSucceeded(f"no trial was trained to an end; see {run.trials_path}")

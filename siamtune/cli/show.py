@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EPOCHS_SHOWN = 12
 ERROR_LINES = 12  # the end of a traceback: where it happened and what it was
+ANSWERED = ("auc", "f1", "accuracy", "eer")  # of the test pairs of an evaluation's fold
 EPOCH_COLUMNS = ("train/loss", "val/auc", "val/f1", "val/accuracy", "val/eer", "lr", "seconds")
 
 
@@ -28,18 +29,26 @@ def show(
     ],
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Show what a trial was, measured and left behind: siamtune show latest 7"""
-    from siamtune.report.table import measured_on
+    from siamtune.report.table import measured_on, metric_name
+    from siamtune.search.folds import by_method, read_folds
     from siamtune.search.history import read_history
 
     history = read_history(run, output)
     record = history.trial(trial)
     folder = history.run.folder / "trials" / f"{trial:04d}"
     checkpoints = sorted(folder.glob("*.safetensors"))
+    answers: list[dict[str, Any]] = []
+    if history.facts.get("kind") == "evaluate":
+        fold = history.run.fold_model(trial)
+        checkpoints += [fold] if fold.is_file() else []
+        answers = [line for line in read_folds(history.run).values() if line["fold"] == trial]
     error = _last_lines(folder / "error.txt")
     if as_json:
-        print(json.dumps(_document(history, record, checkpoints, error), indent=2))
+        document = _document(history, record, checkpoints, error)
+        print(json.dumps(document | ({"answers": answers} if answers else {}), indent=2))
         return
 
     console = options.table_console()
@@ -56,6 +65,9 @@ def show(
         console.print()
         console.print(_epochs(history, record))
     console.print()
+    for name, lines in by_method(answers).items():
+        told = (f"{metric_name(each)} {lines[0]['metrics'][each]:.4f}" for each in ANSWERED)
+        console.print(_plain(f"its {lines[0]['pairs']:,} test pairs by {name}: {', '.join(told)}"))
     for path in checkpoints:
         console.print(_plain(f"checkpoint: {path}"))
     if not checkpoints:
@@ -92,7 +104,8 @@ def _title(history: "History", record: "TrialRecord") -> "Text":
     from siamtune.search.records import best_epoch
 
     objective = history.space.objective
-    title = Text(f"trial {record.number} of {history.run.name}: ", "bold")
+    noun = "fold" if history.facts.get("kind") == "evaluate" else "trial"
+    title = Text(f"{noun} {record.number} of {history.run.name}: ", "bold")
     title.append(record.state.replace("_", " "), STATES[record.state])
     if record.epochs:
         title.append(f" at epoch {record.epoch} of {total_epochs(history.space)}", "not bold")
@@ -113,9 +126,9 @@ def _dials(history: "History", record: "TrialRecord") -> "Table":
     from rich.text import Text
 
     from siamtune.config import DEFAULTS
-    from siamtune.report.table import shown
+    from siamtune.report.table import plain_table, shown
 
-    table = _table("dial", "value", "default", "")
+    table = plain_table("dial", "value", "default", "")
     searched = {dimension.name for dimension in history.space.dimensions}
     named = {**history.space.fixed, **record.config}
     for name in sorted(named, key=lambda name: (name not in searched, list(DEFAULTS).index(name))):
@@ -137,7 +150,7 @@ def _dials(history: "History", record: "TrialRecord") -> "Table":
 
 
 def _epochs(history: "History", record: "TrialRecord") -> "Table":
-    from siamtune.report.table import metric_name
+    from siamtune.report.table import metric_name, plain_table
     from siamtune.search.records import best_epoch
 
     objective = history.space.objective
@@ -148,7 +161,7 @@ def _epochs(history: "History", record: "TrialRecord") -> "Table":
         if any(name in epoch for epoch in record.epochs)
     ]
     headings = {"train/loss": "loss", "lr": "lr", "seconds": "seconds"}
-    table = _table("epoch", *(headings.get(name) or metric_name(name) for name in columns))
+    table = plain_table("epoch", *(headings.get(name) or metric_name(name) for name in columns))
     for column in table.columns:
         column.justify = "right"
     late = record.epochs[-EPOCHS_SHOWN:]
@@ -172,15 +185,6 @@ def _number(name: str, epoch: Mapping[str, float]) -> str:
     if name == "seconds":
         return f"{epoch[name]:.1f}"
     return f"{epoch[name]:.3g}" if name == "lr" else f"{epoch[name]:.4f}"
-
-
-def _table(*headings: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    return table
 
 
 def _plain(text: str, keep_spaces: bool = False) -> "Text":

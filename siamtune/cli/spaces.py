@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 @app.command("list", cls=Verb)
-def list_spaces(as_json: options.Json = False) -> None:
+def list_spaces(as_json: options.Json = False, verbose: options.Tracebacks = False) -> None:
     """List the spaces that come with siamtune: siamtune spaces list"""
     from siamtune.search.shipped import about, shipped_spaces
     from siamtune.search.space import load_space
@@ -60,6 +60,7 @@ def show(
     epochs: options.Epochs = None,
     set_: options.Set = None,
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Show what a space tries: siamtune spaces show full --set loss.name=arcface"""
     from siamtune.search.dimensions import described
@@ -112,6 +113,7 @@ def check(
         ),
     ],
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Tell every fault of space files at once: siamtune spaces check mine.yaml
 
@@ -123,7 +125,12 @@ def check(
     messages: list[str] = []
     documents: list[dict[str, Any]] = []
     for name in spaces:
-        path = find_space(name)
+        try:
+            path = find_space(name)
+        except SpaceError as error:  # the others' faults are told as well
+            messages.append(str(error))
+            documents.append({"path": name, "faults": [{"line": 0, "message": str(error)}]})
+            continue
         space, faults = read_space(path)
         document: dict[str, Any] = {"path": str(path), "faults": [vars(fault) for fault in faults]}
         if space is None:
@@ -150,7 +157,7 @@ def check(
 
 
 @app.command("schema", cls=Verb)
-def schema() -> None:
+def schema(verbose: options.Tracebacks = False) -> None:
     """Print the format as JSON Schema, for editors: siamtune spaces schema"""
     from siamtune.search.schema import space_schema
 

@@ -32,6 +32,7 @@ def stop(
     ] = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
+    verbose: options.Tracebacks = False,
 ) -> None:
     """Stop a trial of a running search, or the search: siamtune stop latest 7
 
@@ -74,8 +75,14 @@ def stop(
         }
         print(json.dumps(document, indent=2))
         return
-    if trial is None:
-        print(f"{found.name} ends; go on with: siamtune resume {found.name}")
+    if not heard:
+        what = found.name if trial is None else f"trial {trial} of {found.name}"
+        print(f"asked {what} to end")
+    elif trial is None:
+        go_on = f"siamtune resume {found.place}"
+        if found.facts().get("kind") == "evaluate":
+            go_on = f"the same siamtune evaluate command and --name {found.name}"
+        print(f"{found.name} ends; go on with: {go_on}")
     else:
         print(f"trial {trial} of {found.name} ends after epoch {(epoch or 0) + 1}")
     if not heard:

@@ -15,7 +15,9 @@ from siamtune.errors import NoTrialSucceeded, SiamtuneError, UsageError
 def train(
     config: Annotated[
         Path | None,
-        typer.Option(help="A configuration: the best.yaml of a search, or `lfw`, shipped."),
+        typer.Option(
+            help="A configuration: the best.yaml of a search, or a shipped one like `lfw`."
+        ),
     ] = None,
     space: Annotated[
         str | None,
@@ -53,17 +55,27 @@ def train(
     from siamtune.search.config_file import read_config
     from siamtune.search.records import read_records
     from siamtune.search.runs import forget, new_run, write_text
-    from siamtune.search.shipped import find_config
+    from siamtune.search.shipped import require_config
     from siamtune.search.space import complete, load_space
 
     if config and space:
         raise UsageError("give --config or --space, not both")
+    on_ray = {
+        "--cpus-per-worker": cpus_per_worker,
+        "--gpus-per-worker": gpus_per_worker,
+        "--address": address,
+    }
+    if workers == 1 and any(value is not None for value in on_ray.values()):
+        given = next(name for name, value in on_ray.items() if value is not None)
+        raise UsageError(
+            f"{given} goes with --workers 2 or more: one worker trains in this process, without Ray"
+        )
     overrides = options.parse_overrides(set_, epochs)
     if seed is not None:
         overrides["seed"] = seed
     base: dict[str, Any] = {}
     if config:
-        base = read_config(find_config(config))
+        base = read_config(require_config(config))
     elif space:
         loaded = load_space(space, overrides=overrides)
         base = complete(loaded, loaded.start[0] if loaded.start else {})

@@ -7,10 +7,10 @@ trials/0003/        the third fold while it trains
 folds/03/           model.safetensors, and the scores of each way to ask: lda-flip.npz, or
                     lda-flip-train.npz where training people gave the threshold
 folds.jsonl         what each fold gave, a line as soon as it is known
-members/trial 7/    of an ensemble: a member's own trials/, folds/ and folds.jsonl
+members/trial 7/    of an ensemble: a member's own trials/, folds/ and folds.jsonl; the ensemble's
+                    own holds what they say together
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +29,9 @@ from siamtune.launch.slots import Machines, open_slots, stream
 from siamtune.launch.worker import data_folds, prepare_faces, run_trial
 from siamtune.models import build_model
 from siamtune.report.live import LiveView
+from siamtune.search.folds import FOLDS, Key, key_of, read_folds, write_folds
 from siamtune.search.records import Recorder, TrialRecord, read_records
-from siamtune.search.runs import Run, write_text
+from siamtune.search.runs import Run
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
 from siamtune.training.checkpoint import read_checkpoint, read_facts, ship_model
@@ -48,7 +49,6 @@ from siamtune.verification.protocols import Fold
 from siamtune.verification.scorers import fit_scorer, score_pairs
 from siamtune.verification.thresholds import fit_threshold
 
-FOLDS = "folds.jsonl"
 MEMBERS = "members"
 UNTRAINED = "untrained"
 BASELINE_METHODS = (
@@ -62,7 +62,6 @@ BASELINE_METHODS = (
 )
 
 ThresholdPeople = Literal["train", "validation"]
-Key = tuple[int, str, bool, str]  # fold, method, flips averaged, whose threshold
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ def evaluate(
 ) -> list[Method]:
     """Train every fold of `data.protocol` that is not trained yet, and answer its pairs.
 
-    Several folds train side by side on `machines`; without them, or a single one, in this process.
+    Several folds train side by side on `machines`. Without them they train in this process, and so
+    does a single one unless the machines are named.
 
     Raises:
         NoTrialSucceeded: a training failed or collapsed.
@@ -123,7 +123,7 @@ def evaluate(
     untrained = [
         fold for fold in folds if asked[fold.number] and not run.fold_model(fold.number).exists()
     ]
-    if machines is not None and len(untrained) > 1:
+    if machines is not None and (len(untrained) > 1 or (untrained and machines.named)):
         _train_side_by_side(run, config, data, untrained, machines)
     for fold in folds:
         missing = asked[fold.number]
@@ -143,7 +143,7 @@ def evaluate(
         ):
             line = _keep(run, fold, name, questions, answers, best_epoch)
             known[_key(fold, name, questions)] = line
-            _write_folds(run, known)
+            write_folds(run, known)
             metrics = line["metrics"]
             tell(
                 f"fold {fold.number} of {len(folds)}  {name:18} auc {metrics['auc']:.4f}  "
@@ -191,7 +191,7 @@ def take_over(run: Run, evaluated: Run, folds: Sequence[Fold]) -> int:
                 known[key] = line
     recorder.close()
     if len(known) > before:
-        _write_folds(run, known)
+        write_folds(run, known)
     return taken
 
 
@@ -257,45 +257,21 @@ def _together(run: Run, members: Mapping[str, Method], scorer: str) -> Method:
             {
                 **{key: of_a_fold[0][key] for key in shared},
                 "method": f"ensemble, {scorer}",
+                "flip_average": all(line["flip_average"] for line in of_a_fold),
                 "members": list(members),
                 "threshold": answers.threshold,
                 "metrics": fold_metrics(answers),
             }
         )
+    known = read_folds(run)
+    write_folds(run, known | {key_of(line): line for line in lines})
     return Method(f"ensemble of {len(members)}, {scorer}", tuple(lines), summarize(folds))
-
-
-def read_folds(run: Run) -> dict[Key, dict[str, Any]]:
-    """The lines of folds.jsonl.
-
-    Raises:
-        InvalidInput: a line is damaged.
-    """
-    path = run.folder / FOLDS
-    if not path.exists():
-        return {}
-    try:
-        read = [json.loads(line) for line in path.read_text().splitlines()]
-        return {_key_of(line): line for line in read}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(
-            f"{path}: must hold one JSON object a line, but {error}; remove the damaged line, and "
-            "its fold is asked again"
-        ) from None
-
-
-def _write_folds(run: Run, lines: Mapping[Key, Mapping[str, Any]]) -> None:
-    write_text(run.folder / FOLDS, "".join(json.dumps(line) + "\n" for line in lines.values()))
 
 
 def _answers_file(run: Run, key: Key) -> Path:
     number, name, flip_average, threshold_from = key
     ending = "-flip" * flip_average + "-train" * (threshold_from == "train")
     return run.fold_folder(number) / f"{name.replace('/', '-')}{ending}.npz"
-
-
-def _key_of(line: Mapping[str, Any]) -> Key:
-    return line["fold"], line["method"], line["flip_average"], line["threshold_from"]
 
 
 def _key(fold: Fold, name: str, questions: Questions) -> Key:
@@ -535,7 +511,7 @@ def kept_answers(run: Run, line: Mapping[str, Any]) -> Answers:
     Raises:
         InvalidInput: their file is missing or damaged.
     """
-    path = _answers_file(run, _key_of(line))
+    path = _answers_file(run, key_of(line))
     try:
         with np.load(path) as arrays:
             needed = {key: arrays[key] for key in ("scores", "same", "left", "right")}

@@ -12,6 +12,7 @@ from siamtune.report.table import metric_name
 from siamtune.search.history import History
 
 LOOKS = ("best", "complete solid", "complete dashed")  # of the finalists' curves
+DEFAULT_LOOKS = ("running solid", "running dashed")  # siamtune's and that of 2016
 FINALISTS = len(LOOKS)
 METRICS = ("auc", "accuracy", "f1", "eer", "tar@far=0.01", "tar@far=0.001")
 NAMES = {
@@ -131,9 +132,10 @@ def _drawn(history: History, evidence: Evidence) -> list[_Drawn]:
         look = LOOKS[at]
         drawn.append(_Drawn(f"trial {number}", look, str(number), standing))
     shown = {each.key for each in drawn}
+    looks = dict(zip(default_configs(), DEFAULT_LOOKS, strict=True))
     for name, (trial, standing) in evidence.defaults.items():
         if str(trial) not in shown:
-            drawn.append(_Drawn(name, "running", "" if trial is None else str(trial), standing))
+            drawn.append(_Drawn(name, looks[name], "" if trial is None else str(trial), standing))
     better: dict[str, tuple[str, Standing]] = {}
     for name, standing in evidence.baselines.items():
         features = name.rpartition("/")[0]

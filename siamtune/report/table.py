@@ -99,7 +99,15 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.3g}"
-    return "none" if value is None else one_line(value)
+    return "null" if value is None else one_line(value)
+
+
+def plain_table(*headings: str) -> Table:
+    """A table without lines, its columns as wide as they need be."""
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def one_line(text: Any) -> str:

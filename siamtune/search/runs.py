@@ -35,6 +35,7 @@ from typing import Any
 from siamtune.errors import InvalidInput, SiamtuneError, UsageError
 from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
 
+FIRST_SEARCH = "siamtune search --space quickstart"
 LOCK = ".driver.lock"
 MODEL = "model.safetensors"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -124,7 +125,8 @@ def new_run(output: Path, name: str | None, space_name: str) -> Run:
     """
     if name is None:
         stamp = datetime.now(UTC).astimezone().strftime("%m%d-%H%M%S")
-        name = f"{space_name[:40]}-{stamp}"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", space_name).strip("._-")[:40]
+        name = f"{plain or 'run'}-{stamp}"
     if not RUN_NAME.fullmatch(name):
         raise UsageError(
             "--name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or "
@@ -162,12 +164,15 @@ def find_run(name_or_path: str, output: Path) -> Run:
         runs = list_runs(output)
         if not runs:
             place = store or output
-            raise InvalidInput(f"there is no run in {place}; start one with: siamtune search")
+            raise InvalidInput(f"there is no run in {place}; start one with: {FIRST_SEARCH}")
         latest = max(runs, key=lambda run: run.facts_path.stat().st_mtime)
         return find_run(latest.name, output) if store else latest
     if store and RUN_NAME.fullmatch(name_or_path):
         _fetch(store, output / name_or_path)
-    for folder in (Path(name_or_path), output / name_or_path):
+    # Of an object store only its copy: a folder here of the same name is another run.
+    for folder in (
+        (output / name_or_path,) if store else (Path(name_or_path), output / name_or_path)
+    ):
         if os.path.isfile(folder / "run.json"):  # False, too, for a name that is too long
             return Run(folder)
     known = ", ".join(sorted(run.name for run in list_runs(output))[-10:]) or "none"

@@ -91,7 +91,7 @@ def objective_spec(objective: Objective) -> Any:
 
 def _read_two(located: Located, metrics: tuple[Located, ...], faults: list[Fault]) -> Objective:
     if len(metrics) != 2 or metrics[0].value == metrics[1].value:
-        rule = "objective must be one metric or a list of two different ones"
+        rule = "objective must be like {metric: val/auc} or a list of two different metrics"
         faults.append(Fault(located.line, f"{rule}, but got {shown(located)}"))
         return Objective()
     first, second = (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from siamtune.errors import SpaceError
+from siamtune.errors import ConfigError, SpaceError
 from siamtune.search.located import did_you_mean
 
 PACKAGE = Path(__file__).parent.parent
@@ -49,6 +49,23 @@ def shipped_configs() -> dict[str, Path]:
 def find_config(path_or_name: Path) -> Path:
     """A bare name of a shipped best configuration (`lfw`) to its file; anything else as it is."""
     return shipped_configs().get(str(path_or_name), path_or_name)
+
+
+def require_config(path_or_name: Path) -> Path:
+    """As `find_config`, for who expects a file.
+
+    Raises:
+        ConfigError: there is none, and no shipped configuration of that name.
+    """
+    path = find_config(path_or_name)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        raise ConfigError(
+            f"{path_or_name}: must be a configuration's file or one of "
+            f"{', '.join(shipped_configs())}, but there is {got}"
+            f"{did_you_mean(path_or_name.stem, shipped_configs())}"
+        )
+    return path
 
 
 def about(path: Path) -> str:

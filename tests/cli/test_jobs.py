@@ -25,6 +25,10 @@ def context() -> typer.Context:
         "search --space full --output s3://bucket/runs",
         "spaces check full",
         "ls --output /shared/runs",
+        "resume s3://bucket/runs/first",
+        "top /shared/runs/first",
+        "predict a.jpg b.jpg",
+        "predict a.jpg b.jpg --model /shared/my-model",
     ],
 )
 def test_a_command_that_a_cluster_can_run_passes(
@@ -40,6 +44,9 @@ def test_a_command_that_a_cluster_can_run_passes(
         ("search --space full", "none"),
         ("search --space full --output runs", "runs"),
         ("resume latest", "none"),
+        ("top runs/first", "none"),
+        ("predict a.jpg b.jpg --model first", "none"),
+        ("ls", "none"),
     ],
 )
 def test_an_output_that_would_be_lost_with_the_job_is_refused(

@@ -203,3 +203,71 @@ print({{"torch", "ray", "optuna", "cv2"}} & set(sys.modules), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "set()"
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    """Two of three folds are done, asked in two ways."""
+    folder = tmp_path / "faces"
+    facts = {"name": "faces", "kind": "evaluate", "data": "lfw", "protocol": "lfw-view2",
+             "split": "5b1e", "splits": ["5b1e", "6c2f", "7d30"], "trials": 3,
+             "config": {"optim.lr": 0.002}}  # fmt: skip
+    (folder / "folds" / "02").mkdir(parents=True)
+    (folder / "folds" / "02" / "model.safetensors").touch()
+    (folder / "run.json").write_text(json.dumps(facts))
+    recorder = Recorder(folder / "trials.jsonl")
+    answers = []
+    for fold, auc in ((1, 0.9), (2, 0.96)):
+        recorder.started(fold, {}, {"data": "lfw", "protocol": "lfw-view2", "split": "6c2f"})
+        recorder.epoch(fold, {"epoch": 1, "val/auc": 0.99, "val/f1": 0.98})
+        recorder.ended(fold, "complete")
+        for method, flips in (("cosine", False), ("csls", True)):
+            metrics = {"auc": auc, "f1": auc - 0.1, "accuracy": 0.8, "eer": 0.1}
+            answers.append({"fold": fold, "method": method, "flip_average": flips,
+                            "threshold_from": "validation", "pairs": 600,
+                            "metrics": metrics})  # fmt: skip
+    recorder.close()
+    text = "".join(json.dumps(answer) + "\n" for answer in answers)
+    (folder / "folds.jsonl").write_text(text)
+    return folder
+
+
+def test_top_of_an_evaluation_is_the_mean_over_its_folds(evaluation: Path) -> None:
+    heading, first, second, where = lines(evaluation, "top")
+    assert heading.split()[:4] == ["score", "folds", "AUC", "accuracy"]
+    assert first.startswith("cosine ")
+    assert second.startswith("csls, flip-averaged ")
+    # 0.03 either side of the mean: a standard deviation of 0.0424, over the root of two.
+    assert "2 of 3  0.9300 ± 0.0300" in first
+    assert where == "test pairs of lfw, lfw-view2; mean over folds ± standard error"
+    told = document(evaluation, "top")
+    assert told["schema"] == "siamtune.top.evaluation/1"
+    assert [method["folds"] for method in told["methods"]] == [2, 2]
+    (evaluation / "folds.jsonl").unlink()
+    result = call(evaluation, "top")
+    assert (result.stdout, result.stderr) == ("", "faces: no fold is done yet\n")
+
+
+def test_show_of_a_fold_names_its_model_and_what_it_answered(evaluation: Path) -> None:
+    shown = lines(evaluation, "show", "2")
+    assert shown[0].startswith("fold 2 of faces: complete")
+    asked = "its 600 test pairs by csls, flip-averaged: AUC 0.9600, F1 0.8600, accuracy 0.8000, "
+    assert asked + "EER 0.1000" in shown
+    assert f"checkpoint: {evaluation / 'folds' / '02' / 'model.safetensors'}" in shown
+    assert len(document(evaluation, "show", "2")["answers"]) == 2
+    assert "no checkpoint is kept; those of the best trials are" in lines(evaluation, "show", "1")
+
+
+def test_ls_shows_what_an_evaluation_tested_not_what_its_folds_validated(evaluation: Path) -> None:
+    result = CliRunner().invoke(app, ["ls", "--output", str(evaluation.parent)])
+    row = result.stdout.splitlines()[1].split()
+    assert row[:6] == ["faces", "lfw", "lfw-view2", "0.9300", "0.8300", "2"]
+    result = CliRunner().invoke(app, ["ls", "--output", str(evaluation.parent), "--json"])
+    (told,) = json.loads(result.stdout)["runs"]
+    assert (told["best"], told["best_trial"]) == (None, None)
+    assert [method["method"] for method in told["methods"]] == ["cosine", "csls, flip-averaged"]
+
+
+def test_a_report_is_of_a_search(evaluation: Path) -> None:
+    with pytest.raises(InvalidInput, match="but faces is an evaluation; its numbers: siamtune top"):
+        call(evaluation, "report")

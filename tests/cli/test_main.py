@@ -52,7 +52,7 @@ def test_the_version_is_told() -> None:
         (["search", "--space", "full", "--set", "optim.lr=fast"], 3, "optim.lr"),
         (["search", "--space", "quickstart", "--data", "nowhere"], 3, "nowhere"),
         (["search", "--space", "quickstart", "--data", "lfw", "--data-home", "."], 3, "lfw"),
-        (["train", "--config", "absent.yaml"], 3, "absent.yaml: must be a readable YAML file"),
+        (["train", "--config", "absent.yaml"], 3, "absent.yaml: must be a configuration's file"),
         (["train", "--set", "model.architecture=chopra", "--set", "data.resolution_px=32"], 3,
          "chopra needs data.resolution_px >= 46, but got 32"),
         (["resume", "nothing"], 3, "must be a run folder or the name of a run"),

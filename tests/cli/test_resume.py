@@ -3,16 +3,22 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import typer
 
 from siamtune.cli import search as verbs
 from siamtune.cli.options import parse_size
 from siamtune.errors import InvalidInput, UsageError
-from siamtune.launch.search import SearchOptions
+from siamtune.launch.job import DataSpec
+from siamtune.launch.search import SearchOptions, SearchResult
 from siamtune.search.lock import driving
+from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
+from siamtune.search.space import load_space
+from siamtune.search.stops import BUDGET, TERMINATED, VERB
 
 SPACE = "version: 1\nspace: {optim.lr: {float: [1e-4, 1e-2]}}\n"
 
@@ -77,6 +83,15 @@ def test_a_resumed_search_runs_as_it_was_asked_to_unless_told_otherwise(
     assert (other.disk_limit, other.concurrent, other.trials) == (None, 3, first.trials + 1)
     assert last == other  # what was told otherwise stays
 
+    # A space file says how many trials it is meant for: fewer are no reason to end sooner.
+    for trials, wanted in ((2, other.trials), (500, 500)):
+        study = f"version: 1\nstudy: {{trials: {trials}}}\n"
+        (tmp_path / "new.yaml").write_text(SPACE.replace("version: 1\n", study))
+        verbs.resume("run", output=runs, space=str(tmp_path / "new.yaml"))
+        assert ran[-1].trials == wanted
+    with pytest.raises(UsageError, match="--trials must be a number"):
+        verbs.resume("run", output=runs, trials="²")
+
 
 def test_a_run_whose_wishes_are_damaged_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "faces")
@@ -98,3 +113,27 @@ def test_sizes_are_read_in_powers_of_1024(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="a size must be like"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("ended", "code"), [(TERMINATED, 130), (VERB, 130), (BUDGET, None)])
+def test_a_search_that_was_ended_says_so_by_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str, code: int | None
+) -> None:
+    run = write_run(tmp_path / "faces")
+    records = {0: TrialRecord(0, "complete", {}, ({"epoch": 1, "val/auc": 0.9},))}
+    monkeypatch.setattr(
+        "siamtune.launch.search.run_search",
+        lambda *given: SearchResult(run, records, records[0], ended, 1.0),
+    )
+    drawn: list[Run] = []
+    monkeypatch.setattr(verbs, "show_finalists", drawn.append)
+    space = load_space(str(run.space_path))
+    options = SearchOptions(trials=4)
+    left = nullcontext() if code is None else pytest.raises(typer.Exit)
+    with left as exit_:
+        verbs._search(
+            run, space, DataSpec("demo"), {"data": "demo"}, options, verbs.AtTheEnd(), False
+        )
+    if exit_ is not None:
+        assert exit_.value.exit_code == code
+    assert drawn == ([] if ended == TERMINATED else [run])  # who wants out waits for no pictures

@@ -82,6 +82,17 @@ def test_check_of_a_broken_space_tells_all_faults(broken: str) -> None:
     ]
 
 
+def test_check_tells_of_a_file_that_is_not_there_and_of_the_others_faults(broken: str) -> None:
+    result = spaces("check", broken, "nowhere.yaml")
+    assert f"{broken}: 2 faults" in str(result.exception)
+    assert "nowhere.yaml: must be a space file" in str(result.exception)
+    result = spaces("check", "nowhere.yaml", "quickstart", "--json")
+    assert result.exit_code == 3
+    absent, sound = json.loads(result.output)["spaces"]
+    assert "must be a space file" in absent["faults"][0]["message"]
+    assert sound["faults"] == []
+
+
 def test_check_tells_faults_as_json(broken: str) -> None:
     result = spaces("check", broken, "quickstart", "--json")
     assert result.exit_code == 3

@@ -3,19 +3,23 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from siamtune.cli.evaluate import evaluate as evaluate_command
 from siamtune.cli.export import export
+from siamtune.cli.options import output_folder
 from siamtune.config import DEFAULTS
 from siamtune.errors import ConfigError, InvalidInput, UsageError
 from siamtune.launch import evaluate as module
-from siamtune.launch.evaluate import Questions, evaluate, kept_answers, read_folds
+from siamtune.launch.cluster import TrialResources
+from siamtune.launch.evaluate import Questions, evaluate, kept_answers
 from siamtune.launch.job import DataSpec
 from siamtune.launch.slots import Machines
 from siamtune.search.config_file import config_yaml
+from siamtune.search.folds import FOLDS, read_folds
 from siamtune.search.history import read_history
 from siamtune.search.lock import driving
 from siamtune.search.records import Recorder
@@ -112,7 +116,7 @@ def test_folds_that_train_side_by_side_give_what_they_give_one_after_another(
     # Three folds are lost, the others are there: an evaluation that was stopped.
     shutil.copytree(alone.folder, together.folder)
     together.trials_path.unlink()
-    lines = together.folder / module.FOLDS
+    lines = together.folder / FOLDS
     kept = [line for line in lines.read_text().splitlines() if json.loads(line)["fold"] not in LOST]
     lines.write_text("".join(f"{line}\n" for line in kept))
     for fold in LOST:
@@ -129,6 +133,58 @@ def test_folds_that_train_side_by_side_give_what_they_give_one_after_another(
     order = [event["event"] for event in events if event["event"] in ("started", "ended")]
     assert order[:2] == ["started", "started"]  # the second did not wait for the first
     assert not list(together.folder.glob("trials/*/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"concurrent": 1, "address": "10.0.0.1:6379"}, "--concurrent 1 trains in this process"),
+        ({"concurrent": 1, "gpus_per_worker": 0.0}, "--concurrent 1 trains in this process"),
+        ({"url": True, "address": "10.0.0.1:6379"}, "lies in an object store train in this"),
+        ({"url": True, "concurrent": 2}, "lies in an object store train in this process"),
+    ],
+)
+def test_machines_that_would_not_be_used_are_refused(
+    tmp_path: Path, more: dict[str, Any], fault: str
+) -> None:
+    output = tmp_path
+    if more.pop("url", False):
+        (tmp_path / "store").mkdir()
+        output = output_folder(f"file://{tmp_path}/store")
+    with pytest.raises(UsageError, match=fault):
+        evaluate_command(data="demo", output=output, **more)
+
+
+@pytest.mark.parametrize(
+    ("machines", "named"),
+    [
+        (Machines(), False),
+        (Machines(concurrent=2), False),
+        (Machines(address="10.0.0.1:6379"), True),
+        (Machines(resources=TrialResources(gpus_per_worker=0.0)), True),
+    ],
+)
+def test_a_single_fold_trains_on_machines_that_are_named(
+    pattern_people: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machines: Machines,
+    named: bool,
+) -> None:
+    trained: list[bool] = []
+    for way, on_machines in (("_train", False), ("_train_side_by_side", True)):
+
+        def note(*given: object, on_machines: bool = on_machines) -> None:
+            trained.append(on_machines)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, way, note)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            Run(tmp_path), DEFAULTS | DIALS, DataSpec(str(pattern_people)), Questions(("cosine",)),
+            threads=1, machines=machines,
+        )  # fmt: skip
+    assert trained == [named]
 
 
 def test_baselines_answer_the_same_pairs(pattern_people: Path, tmp_path: Path) -> None:
@@ -149,6 +205,7 @@ def test_an_ensemble_of_a_searchs_best_trials_answers_the_protocols_pairs(
 ) -> None:
     search = new_run(tmp_path, "search", "space")
     search.facts_path.write_text("{}")
+    search.space_path.write_text("version: 1\nspace: {optim.lr: {float: [1e-4, 1e-2]}}\n")
     recorder = Recorder(search.trials_path)
     for number, (auc, dials) in enumerate(
         [(0.6, {"loss.distance": "l2"}), (0.5, {}), (0.7, {"verification.flip": True})]
@@ -180,6 +237,21 @@ def test_an_ensemble_of_a_searchs_best_trials_answers_the_protocols_pairs(
     assert trained == again
     with pytest.raises(UsageError, match="--ensemble 4 needs so many trials with a result"):
         evaluate_command(ensemble=4, **given)  # type: ignore[arg-type]
+    # What the members said together is kept as well, where `top` and `ls` look.
+    kept = {line["method"]: line for line in read_folds(Run(tmp_path / "run")).values()}
+    assert list(kept) == ["ensemble, cosine or l2", "ensemble, lda"]
+    assert (
+        kept["ensemble, cosine or l2"]["metrics"] == document["methods"][-1]["each"][0]["metrics"]
+    )
+
+    # The latest run is the evaluation; the latest search is what is meant.
+    evaluate_command(ensemble=2, **given | {"from_": None})  # type: ignore[arg-type]
+    for wrong, more in {
+        "--from must name a search, but .*run is none": {"from_": "run", "ensemble": 2},
+        "--from goes with --ensemble N": {"from_": "search"},
+    }.items():
+        with pytest.raises(UsageError, match=wrong):
+            evaluate_command(**given | more)  # type: ignore[arg-type]
 
 
 def test_configurations_given_together_are_an_ensemble(

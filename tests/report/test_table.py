@@ -106,7 +106,7 @@ def test_the_dials_that_people_look_for_are_shown_first_and_five_at_most() -> No
         (1e-5, "1e-05"),
         (128, "128"),
         (True, "true"),
-        (None, "none"),
+        (None, "null"),
         ("lcn-", "lcn-"),
         ("\x1b[31mred\n", " [31mred "),
     ],

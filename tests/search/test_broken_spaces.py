@@ -71,11 +71,11 @@ BROKEN: dict[str, tuple[str | bytes, list[tuple[int, str]]]] = {
     ),
     "two objectives that are one": (
         dials(LR, head="objective: [val/auc, val/auc]"),
-        [(2, "a list of two different ones, but got")],
+        [(2, "a list of two different metrics, but got")],
     ),
     "three objectives": (
         dials(LR, head="objective: [val/auc, val/f1, val/eer]"),
-        [(2, "one metric or a list of two")],
+        [(2, "a list of two different metrics")],
     ),
     "no metric among two": (
         dials(LR, head="objective: [val/auc, {a: 1}]"),

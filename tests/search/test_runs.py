@@ -42,3 +42,13 @@ def test_other_folders_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     assert [run.name for run in list_runs(tmp_path)] == ["first"]
     assert list_runs(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("stem", "begins"),
+    [("my space", "my-space-"), ("größe", "gr-e-"), ("_best", "best-"), ("ñ", "run-")],
+)
+def test_a_run_without_a_name_is_called_after_its_file_as_far_as_a_name_can_be(
+    tmp_path: Path, stem: str, begins: str
+) -> None:
+    assert new_run(tmp_path, None, stem).name.startswith(begins)

@@ -129,7 +129,9 @@ def test_a_name_in_a_store_cannot_lead_out_of_the_copy(
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_are_found_by_url_by_name_and_as_the_latest(bucket: Path) -> None:
+def test_runs_are_found_by_url_by_name_and_as_the_latest(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"file://{bucket}/runs"
     for at, name in enumerate(("one", "two")):
         there = open_store(url).child(name)
@@ -143,6 +145,11 @@ def test_runs_are_found_by_url_by_name_and_as_the_latest(bucket: Path) -> None:
         run = find_run(*words)
         assert (run.name, run.place) == ("two", f"{url}/two")
         assert (run.tensorboard / "events.out.tfevents.1").is_file()
+    # A folder of the same name where the person stands is another run.
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert find_run(f"{url}/two", Path("runs")).folder == output / "two"
     with pytest.raises(InvalidInput, match=f"the name of a run in {url}.*runs there: one, two"):
         find_run("three", output)
     with pytest.raises(UsageError, match=f"{url}/one exists already"):
