@@ -181,11 +181,8 @@ def evaluate(
     from siamtune.report.evidence import default_configs
     from siamtune.report.progress import progress_bar
     from siamtune.search.lock import driving
-    from siamtune.verification.scorers import SCORERS
 
-    for wanted in scorer or []:
-        if wanted not in SCORERS:
-            raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {wanted!r}")
+    options.check_scorers(scorer)
     if threshold_from not in ("train", "validation"):
         raise UsageError(
             f"--threshold-from must be train or validation, but got {threshold_from!r}"

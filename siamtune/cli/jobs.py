@@ -199,6 +199,4 @@ def _print_table(jobs: "list[Job]") -> None:
     for job in jobs:
         seconds = "" if job.seconds is None else f"{job.seconds:.0f}"
         rows.append((job.id, job.status, job.started or "", seconds, job.command))
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    options.print_columns(rows)

@@ -142,6 +142,15 @@ def parse_overrides(assignments: list[str] | None, epochs: int | None) -> dict[s
     return overrides
 
 
+def check_scorers(wanted: list[str] | None) -> None:
+    """Raises UsageError if one is no scorer."""
+    from siamtune.verification.scorers import SCORERS
+
+    for name in wanted or []:
+        if name not in SCORERS:
+            raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {name!r}")
+
+
 def chosen_data(data: str | None) -> str:
     return data or os.environ.get("SIAMTUNE_DATA") or "demo"
 
@@ -154,3 +163,11 @@ def table_console() -> "Console":
     if not console.is_terminal:
         console.width = 1000
     return console
+
+
+def print_columns(rows: list[Any]) -> None:
+    """Rows of text on stdout, columns two spaces apart, the last one as long as it is."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())

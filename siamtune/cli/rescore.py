@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from siamtune.cli import options
-from siamtune.errors import InvalidInput, UsageError
+from siamtune.errors import InvalidInput
 
 if TYPE_CHECKING:
     from siamtune.search.history import History
@@ -39,11 +39,7 @@ def rescore(
     best/model.safetensors, which `export`, `predict` and `embed` use, and its configuration into
     best.yaml; it may be another trial's than the winner's.
     """
-    from siamtune.verification.scorers import SCORERS
-
-    for wanted in scorer or []:
-        if wanted not in SCORERS:
-            raise UsageError(f"--scorer must be one of {', '.join(SCORERS)}, but got {wanted!r}")
+    options.check_scorers(scorer)
     from siamtune.cli.search import tell
     from siamtune.launch.mirror import mirrored
     from siamtune.search.config_file import config_yaml
@@ -51,6 +47,7 @@ def rescore(
     from siamtune.search.lock import driving
     from siamtune.search.runs import write_text
     from siamtune.shipping.rescore import ship_scored, try_scorers
+    from siamtune.verification.scorers import SCORERS
 
     history = read_history(run, output)
     rows: list[dict[str, Any]] = []

@@ -51,7 +51,7 @@ def list_spaces(as_json: options.Json = False, verbose: options.Tracebacks = Fal
         print(json.dumps({"schema": "siamtune.spaces.list/1", "spaces": rows}, indent=2))
         return
     columns = ("name", "dials", "trials", "epochs", "about")
-    _print_columns([columns, *([str(row[column]) for column in columns] for row in rows)])
+    options.print_columns([columns, *([str(row[column]) for column in columns] for row in rows)])
 
 
 @app.command("show", cls=Verb)
@@ -76,7 +76,7 @@ def show(
         "median": f"median from epoch {scheduler.min_epochs} on",
         "none": "none",
     }[scheduler.name]
-    _print_columns(
+    options.print_columns(
         [
             ("space", str(loaded.path)),
             ("objective", " and ".join(f"{o.metric} ({o.mode})" for o in loaded.objective.each)),
@@ -88,7 +88,7 @@ def show(
     )
     print()
     if loaded.fixed:
-        _print_columns([("fixed", "to"), *((n, _plain(v)) for n, v in loaded.fixed.items())])
+        options.print_columns([("fixed", "to"), *((n, _plain(v)) for n, v in loaded.fixed.items())])
         print()
     for number, point in enumerate(loaded.start):
         named = ", ".join(f"{name} {_plain(value)}" for name, value in point.items())
@@ -101,7 +101,7 @@ def show(
             for name, allowed in dimension.when.items()
         )
         rows.append((dimension.name, described(dimension), " and ".join(conditions)))
-    _print_columns(rows)
+    options.print_columns(rows)
 
 
 @app.command("check", cls=Verb)
@@ -194,11 +194,3 @@ def _plain(value: Any) -> str:
     from siamtune.search.located import shown
 
     return value if isinstance(value, str) else shown(value)
-
-
-def _print_columns(rows: list[Any]) -> None:
-    """Columns two spaces apart, the last one as long as it is."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
