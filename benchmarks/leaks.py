@@ -131,7 +131,7 @@ def main() -> None:
             new_run(work / "runs", "leaks", "leaks"),
             load_space(str(work / "space.yaml")),
             DataSpec(str(people(work / "people"))),
-            {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
+            {"data": "patterns", "protocol": "identity-holdout"},
             SearchOptions(
                 trials=given.trials,
                 concurrent=given.concurrent,

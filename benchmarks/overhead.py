@@ -122,7 +122,7 @@ def ours(work: Path, workers: int) -> float:
     result = run_search(
         new_run(work / "runs", None, "overhead"), load_space(str(space)),
         DataSpec(str(work / "people")),
-        {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
+        {"data": "patterns", "protocol": "identity-holdout"},
         SearchOptions(
             trials=OURS,
             concurrent=1,

@@ -67,7 +67,7 @@ def ours(work: Path, space: str, data: DataSpec, trials: int) -> float:
     view = FirstEpochs()
     result = run_search(
         new_run(work / "runs", None, "share"), load_space(space), data,
-        {"data": data.source, "protocol": "identity-holdout", "split": "-"},
+        {"data": data.source, "protocol": "identity-holdout"},
         SearchOptions(trials=trials, concurrent=SLOTS), view,
     )  # fmt: skip
     records = result.records.values()

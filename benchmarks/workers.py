@@ -53,7 +53,7 @@ def search(work: Path, workers: int) -> dict[int, TrialRecord]:
         new_run(work / "runs", f"workers-{workers}", "workers"),
         load_space(str(work / "space.yaml")),
         DataSpec(str(work / "people")),
-        {"data": "patterns", "protocol": "identity-holdout", "split": "-"},
+        {"data": "patterns", "protocol": "identity-holdout"},
         SearchOptions(
             trials=4, concurrent=1, resources=TrialResources(workers, cpus_per_worker=1 / workers)
         ),

@@ -59,14 +59,7 @@ def evaluate(
             help="identity-holdout, all-pairs, lfw-view1, lfw-view2 or olivetti-8fold.",
         ),
     ] = "identity-holdout",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="demo, lfw, olivetti or a FOLDER. Default: what the protocol is made for, or "
-            "$SIAMTUNE_DATA, or demo.",
-            show_default=False,
-        ),
-    ] = None,
+    data: options.DataOfProtocol = None,
     data_home: options.DataHome = None,
     landmarks: options.Landmarks = None,
     scorer: Annotated[

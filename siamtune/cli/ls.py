@@ -58,11 +58,10 @@ def _document(run: "Run") -> dict[str, Any]:
     facts = run.facts()
     metric, mode = run.objective()
     records = read_records(run.trials_path)
-    order = ranked(records.values(), metric, mode)
-    evaluated = by_method(read_folds(run).values())
-    if facts.get("kind") == "evaluate":
-        order = []  # its folds have other people each: none is the best
-    return {
+    is_evaluation = facts.get("kind") == "evaluate"
+    # The folds of an evaluation have other people each: none is the best.
+    order = [] if is_evaluation else ranked(records.values(), metric, mode)
+    document = {
         "name": run.name,
         "folder": run.place,
         "kind": facts.get("kind"),
@@ -74,21 +73,17 @@ def _document(run: "Run") -> dict[str, Any]:
         "states": count_states(records.values()),
         "best_trial": order[0].number if order else None,
         "best": dict(best_epoch(order[0], metric, mode) or {}) if order else None,
-        **(
-            {
-                "methods": [
-                    {
-                        "method": method,
-                        "folds": len(lines),
-                        **{name: (over_folds(lines, name) or [None])[0] for name in ("auc", "f1")},
-                    }
-                    for method, lines in evaluated.items()
-                ]
-            }
-            if facts.get("kind") == "evaluate"
-            else {}
-        ),
     }
+    if is_evaluation:
+        document["methods"] = [
+            {
+                "method": method,
+                "folds": len(lines),
+                **{name: (over_folds(lines, name) or [None])[0] for name in ("auc", "f1")},
+            }
+            for method, lines in by_method(read_folds(run).values()).items()
+        ]
+    return document
 
 
 def _table(documents: list[dict[str, Any]]) -> "Table":

@@ -21,6 +21,16 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+DataOfProtocol = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="demo, lfw, olivetti or a FOLDER of person/*.jpg. Default: what the protocol is made "
+        "for, or $SIAMTUNE_DATA, or demo.",
+        autocompletion=complete.sources,
+        show_default=False,
+    ),
+]
 DataHome = Annotated[
     Path | None,
     typer.Option(help="Where lfw and olivetti lie. Default: scikit-learn's data home."),

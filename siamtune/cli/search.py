@@ -116,7 +116,7 @@ class AtTheEnd:
 
 def search(
     space: options.SpaceOption,
-    data: options.Data = None,
+    data: options.DataOfProtocol = None,
     data_home: options.DataHome = None,
     landmarks: options.Landmarks = None,
     trials: Annotated[int | None, typer.Option(help="Trials to run.", min=1)] = None,

@@ -52,6 +52,7 @@ def train_alone(
         hparams={},
         run_folder=str(run.folder.resolve()),
         data=data,
+        split=facts.get("split"),
         threads=threads or len(os.sched_getaffinity(0)),
     )
     resources = resources or TrialResources()

@@ -380,6 +380,7 @@ def _job(run: Run, config: Mapping[str, Any], data: DataSpec, fold: Fold, thread
         hparams={},
         run_folder=str(run.folder.resolve()),
         data=data,
+        split=fold.split.digest,
         threads=threads,
     )
 

@@ -53,6 +53,7 @@ class TrialJob:
     store: str | None = None  # URL of the run, where it does not lie in a shared folder
     driver_host: str = ""
     versions: Mapping[str, str] | None = None  # of the driver's packages; None: any will do
+    split: str | None = None  # digest of the one that the driver has seen; None: any will do
 
     @property
     def folder(self) -> Path:

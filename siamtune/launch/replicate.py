@@ -135,6 +135,7 @@ def _train(
             hparams={},
             run_folder=str(replicas.folder.resolve()),
             data=data,
+            split=history.facts.get("split"),
             metric=objective.metric,
             mode=objective.mode,
             threads=slots.threads,

@@ -103,6 +103,7 @@ def _run_search(
             hparams=trial_hparams(space.dimensions, proposal.suggested),
             run_folder=str(run.folder.resolve()),
             data=data,
+            split=facts.get("split"),
             metric=space.objective.metric,
             mode=space.objective.mode,
             threads=slots.threads,

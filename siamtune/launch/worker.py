@@ -202,13 +202,11 @@ def _prepare_together(job: TrialJob, config: DataConfig) -> Faces:
     A rank whose host is unfit or lacks the pictures would else leave the others waiting for it.
     """
     if world_size() == 1:
-        check_host(job)
-        return prepare_faces(job.data, config)
+        return _checked_faces(job, config)
     faces = None
     fault: tuple[type[SiamtuneError], str] | None = None
     try:
-        check_host(job)
-        faces = prepare_faces(job.data, config)
+        faces = _checked_faces(job, config)
     except ClusterError as error:
         fault = (ClusterError, str(error))
     except (SiamtuneError, OSError) as error:
@@ -219,6 +217,24 @@ def _prepare_together(job: TrialJob, config: DataConfig) -> Faces:
         kind, told = found
         raise kind(told)
     assert faces is not None
+    return faces
+
+
+def _checked_faces(job: TrialJob, config: DataConfig) -> Faces:
+    """The faces of a trial on a host that is fit for it, of the pictures that the driver saw.
+
+    Raises:
+        ClusterError: the host is unfit.
+        DataError: there are other pictures here, or now.
+    """
+    check_host(job)
+    faces = prepare_faces(job.data, config)
+    if job.split not in (None, faces.split.digest):
+        raise DataError(
+            f"{job.data.source} must hold the pictures that it held at the start (split "
+            f"{job.split}), but on {socket.gethostname()} its split is {faces.split.digest}; put "
+            "back what was there, or begin another run"
+        )
     return faces
 
 

@@ -118,7 +118,7 @@ def search(
         run,
         space,
         DataSpec(str(pattern_people), landmarks=landmarks),
-        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        {"data": "people", "protocol": "identity-holdout"},
         SearchOptions(trials=trials, concurrent=2),
         watcher,
     )
@@ -262,7 +262,7 @@ def test_two_workers_a_trial_give_the_same_search_though_one_is_killed(
         run,
         space,
         DataSpec(str(pattern_people)),
-        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        {"data": "people", "protocol": "identity-holdout"},
         SearchOptions(trials=2, concurrent=1, resources=TrialResources(2, cpus_per_worker=0.5)),
         killer,
     )
@@ -355,7 +355,7 @@ def test_a_training_on_two_workers_follows_one_on_one(tmp_path: Path, pattern_pe
 
     space = space_of(tmp_path)
     config = flatten(trial_config({**space.fixed, "epochs": 1}))
-    facts = {"data": "people", "protocol": "identity-holdout", "split": "x"}
+    facts = {"data": "people", "protocol": "identity-holdout", "split": None}
     losses = []
     for workers in (1, 2):
         record = train_alone(
@@ -460,7 +460,7 @@ def test_one_at_a_time_means_one_at_a_time_and_a_time_budget_ends_the_search(
         new_run(tmp_path / "runs", "run", "test"),
         space,
         DataSpec(str(pattern_people)),
-        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        {"data": "people", "protocol": "identity-holdout"},
         SearchOptions(trials=8, concurrent=1, time_budget_s=7.0),
         watcher,
     )
@@ -556,7 +556,7 @@ def test_a_trial_whose_process_is_killed_goes_on_in_another_and_no_other_trial_n
         run,
         space_of(tmp_path, text),
         DataSpec(str(pattern_people)),
-        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        {"data": "people", "protocol": "identity-holdout"},
         SearchOptions(trials=3, concurrent=2),
         killer,
     )
@@ -605,7 +605,7 @@ def test_the_best_are_trained_again_with_fresh_seeds_and_the_search_stays_as_it_
     result, _, space = finished
     run = Run(tmp_path / "run")
     shutil.copytree(result.run.folder, run.folder)
-    run.facts_path.write_text(json.dumps({"data": "people", "split": "x"}))
+    run.facts_path.write_text(json.dumps({"data": "people"}))
     history = History(run, run.facts(), space, result.records)
     before = {path: path.read_bytes() for path in (run.trials_path, run.journal_path)}
     data, options = DataSpec(str(pattern_people)), SearchOptions(trials=8, concurrent=1)

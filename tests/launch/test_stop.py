@@ -97,7 +97,7 @@ def stopped(
         run,
         load_space(str(folder / "space.yaml")),
         DataSpec(str(pattern_people)),
-        {"data": "people", "protocol": "identity-holdout", "split": "x"},
+        {"data": "people", "protocol": "identity-holdout"},
         SearchOptions(trials=2, concurrent=2, resources=TrialResources()),
         terminal,
     )

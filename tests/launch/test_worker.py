@@ -89,3 +89,13 @@ def test_what_is_kept_of_the_best_epoch_is_of_that_epoch_though_it_was_cut_short
     assert kept.epoch == best["epoch"] > 1
     assert roc_auc(kept.answers.scores, kept.answers.same) == pytest.approx(best["val/auc"])
     assert read_facts(job.folder / BEST)["metrics"]["epoch"] == best["epoch"]
+
+
+def test_pictures_that_changed_since_the_start_are_refused(
+    tmp_path: Path, pattern_people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    job = TrialJob(0, DEFAULTS, {}, str(tmp_path), DataSpec(str(pattern_people)), split="5b1e")
+    (result,) = run_trial(job)
+    assert result["state"] == "failed"
+    assert "must hold the pictures that it held at the start (split 5b1e)" in result["reason"]
