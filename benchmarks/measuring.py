@@ -119,11 +119,9 @@ def side_by_side(
         for name in names[first:] + names[:first]:
             began = perf_counter()
             try:
-                if name is None:
-                    own.append(ours())
-                else:
-                    values[name].append(peers[name]())
-                told = f"{perf_counter() - began:.1f} s"
+                measured = ours() if name is None else peers[name]()
+                (own if name is None else values[name]).append(measured)
+                told = f"{measured:.4g} after {perf_counter() - began:.1f} s"
             except Exception as error:
                 if name is None:
                     raise
