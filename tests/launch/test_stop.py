@@ -130,7 +130,8 @@ def test_without_a_trial_the_search_ends_in_good_order(
     stopped: tuple[SearchResult, Terminal],
 ) -> None:
     result, terminal = stopped
-    assert terminal.results[""].stdout == "run ends; go on with: siamtune resume run\n"
+    go_on = f"siamtune resume {result.run.place}"
+    assert terminal.results[""].stdout == f"run ends; go on with: {go_on}\n"
     assert result.ended_early == "siamtune stop"
     record = result.records[1]
     assert (record.state, record.reason) == ("interrupted", "siamtune stop")
