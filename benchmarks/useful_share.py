@@ -24,6 +24,7 @@ import torch
 from measuring import Figure, Options, in_torch_trainer, run_alone, side_by_side, wanted
 
 from siamtune.config import trial_config
+from siamtune.launch.cluster import TrialResources, connect, prepare_environment
 from siamtune.launch.job import DataSpec
 from siamtune.launch.search import SearchOptions, run_search
 from siamtune.launch.worker import prepare_faces
@@ -221,6 +222,23 @@ def ray_tune(
     return share(began.values(), ended, sum(trained_s.values()))
 
 
+def with_dashboard(measure: Callable[[], float]) -> float:
+    """Measure on a Ray of its own whose dashboard runs.
+
+    Without its state service the workers of a TorchTrainer whose trial was stopped early keep their
+    processors, and the search stands still after a few trials.
+    """
+    prepare_environment()
+    import ray  # reads the environment
+
+    ray.shutdown()
+    connect(None, TrialResources(workers=2), verbose=False)
+    try:
+        return measure()
+    finally:
+        ray.shutdown()
+
+
 def useful_share(options: Options) -> Iterator[Figure]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data = (
@@ -247,8 +265,8 @@ def useful_share(options: Options) -> Iterator[Figure]:
             ),
         }
         if options.long:
-            peers["Ray Tune: the same, a TorchTrainer a trial"] = lambda: ray_tune(
-                documented, space(), data, trials
+            peers["Ray Tune: the same, a TorchTrainer a trial"] = lambda: with_dashboard(
+                lambda: ray_tune(documented, space(), data, trials)
             )
         figure = f"S2 useful share, {trials} trials of {data.source}, {SLOTS} slots"
         theirs = {
