@@ -200,22 +200,26 @@ def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name:
     if not there and not copy.exists():
         return
     agreed = read_agreed(copy)
-    now: dict[str, tuple[Signature, Signature]] = {}
-    for name, signature in there.items():
+    now = {name: both for name, both in agreed.items() if name in there}
+    for name, signature in sorted(there.items()):
         path = copy / name
         if not _inside(name) or name.rpartition("/")[2].startswith("."):
             continue
         before = agreed.get(name)
-        if before and before[0] == signature and path.exists():
-            now[name] = before
-        elif wanted(name):
-            with _told(store.url):
-                content = store.read(name)
-            write_bytes(path, content)
-            os.utime(path, ns=(signature[1], signature[1]))
-            now[name] = (signature, local_signature(path))
+        if (before and before[0] == signature and path.exists()) or not wanted(name):
+            continue
+        content = None
+        with _told(store.url), suppress(FileNotFoundError):
+            content = store.read(name)
+        if content is None:  # its search has removed it since it was listed
+            del there[name]
+            continue
+        write_bytes(path, content)
+        os.utime(path, ns=(signature[1], signature[1]))
+        now[name] = (signature, local_signature(path))
     for name in set(agreed) - set(there):
         (copy / name).unlink(missing_ok=True)
+        now.pop(name, None)
     write_agreed(copy, now)
 
 

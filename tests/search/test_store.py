@@ -115,6 +115,24 @@ def test_a_copy_follows_the_store_and_keeps_what_only_it_has(bucket: Path, tmp_p
     assert (copy / "run.json").read_bytes() == b"changed there, by who went on"
 
 
+def test_a_file_that_vanishes_while_a_run_is_fetched_is_gone_here_too(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver removes the checkpoint of a trial between the listing and the reading."""
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    for name in ("run.json", "trials/0000/last.safetensors", "trials/0001/last.safetensors"):
+        store.write(name, b"old")
+    fetch(store, copy)
+    store.write("trials/0000/last.safetensors", b"newer")
+    store.write("trials/0001/last.safetensors", b"newer")
+    listed = store.files()
+    store.remove("trials/0000/last.safetensors")
+    monkeypatch.setattr(type(store), "files", lambda self: dict(listed))
+    fetch(store, copy)
+    assert not (copy / "trials/0000/last.safetensors").exists()
+    assert (copy / "trials/0001/last.safetensors").read_bytes() == b"newer"
+
+
 def test_a_name_in_a_store_cannot_lead_out_of_the_copy(
     bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
