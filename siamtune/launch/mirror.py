@@ -151,8 +151,9 @@ class Mirror:
         for name in sorted(contents, key=lambda name: name == "trials.jsonl"):
             here, content = contents[name]
             self._sent[name] = (self._store.write(name, content), here)
-        if contents:
-            write_agreed(folder, dict(self._sent))  # a copy: another thread may add to it
+            # After each: cut off in the midst, what was sent is not taken for another host's. Of a
+            # copy, since another thread may add to it.
+            write_agreed(folder, dict(self._sent))
         if time.monotonic() > self._beat + HEARTBEAT_S and (folder / DRIVER).exists():
             self._store.write(DRIVER, (folder / DRIVER).read_bytes())
             self._beat = time.monotonic()

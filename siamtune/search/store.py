@@ -6,6 +6,7 @@ date; a search works on it and sends what has changed (`siamtune.launch.mirror`)
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.DOTALL)
 # In a folder of copies: which URL it is of. In the copy of a run: what was there when they agreed.
 ORIGIN, AGREED = ".origin.json", ".agreed.json"
+# The record of a run is never ahead of its study: where the study is theirs, so is the record.
+STUDY, RECORD = "study.log", "trials.jsonl"
 # What lies in a run folder for this host alone: locks, unfinished files, who runs a trial.
 HOST_ONLY = (".*", "*.lock", "worker-*.log")
 
 # Without credentials Google's library would try for a quarter of an hour.
 PATIENCE = dict.fromkeys(("gs", "gcs"), "?retry_limit_seconds=30")
+
+logger = logging.getLogger(__name__)
 
 Signature = tuple[int, int]  # bytes, and nanoseconds since 1970 of the last change
 
@@ -191,7 +196,9 @@ def origin(folder: Path) -> str | None:
 def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
     """Bring the copy of a run up to date: what has changed in the store comes, what is gone goes.
 
-    What has changed only here stays; it was not sent when its search was cut off.
+    What has changed only here stays; it was not sent when its search was cut off. Of a file that
+    has changed here and there the longer stays if it only goes on from the other; else the store's
+    takes its place, and what was here is set aside under a name that is told.
 
     Raises:
         InvalidInput: the store cannot be read.
@@ -201,26 +208,49 @@ def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name:
         return
     agreed = read_agreed(copy)
     now = {name: both for name, both in agreed.items() if name in there}
-    for name, signature in sorted(there.items()):
-        path = copy / name
-        if not _inside(name) or name.rpartition("/")[2].startswith("."):
-            continue
-        before = agreed.get(name)
-        if (before and before[0] == signature and path.exists()) or not wanted(name):
-            continue
-        content = None
-        with _told(store.url), suppress(FileNotFoundError):
-            content = store.read(name)
-        if content is None:  # its search has removed it since it was listed
-            del there[name]
-            continue
-        write_bytes(path, content)
-        os.utime(path, ns=(signature[1], signature[1]))
-        now[name] = (signature, local_signature(path))
-    for name in set(agreed) - set(there):
-        (copy / name).unlink(missing_ok=True)
-        now.pop(name, None)
-    write_agreed(copy, now)
+    apart: set[str] = set()  # whose content here was set aside
+    try:
+        for name, signature in sorted(there.items()):  # the study comes before its record
+            path = copy / name
+            if not _inside(name) or name.rpartition("/")[2].startswith("."):
+                continue
+            before = agreed.get(name)
+            theirs = name == RECORD and STUDY in apart
+            known = before is not None and before[0] == signature and path.exists()
+            if (known and not theirs) or not wanted(name):
+                continue
+            content = None
+            with _told(store.url), suppress(FileNotFoundError):
+                content = store.read(name)
+            if content is None:  # its search has removed it since it was listed
+                del there[name]
+                continue
+            if path.exists() and (before is None or local_signature(path) != before[1]):
+                here = path.read_bytes()
+                if len(here) > len(content) and here.startswith(content) and not theirs:
+                    now[name] = (signature, (len(content), 0))  # the rest is yet to be sent
+                    continue
+                if not content.startswith(here):
+                    _set_aside(store.url, path)
+                    apart.add(name)
+            write_bytes(path, content)
+            os.utime(path, ns=(signature[1], signature[1]))
+            now[name] = (signature, local_signature(path))
+        for name in set(agreed) - set(there):
+            (copy / name).unlink(missing_ok=True)
+            now.pop(name, None)
+    finally:  # cut off in the midst of it, what has come is known all the same
+        write_agreed(copy, now)
+
+
+def _set_aside(url: str, path: Path) -> None:
+    """Give a file of a copy a name under which it is never sent, and say so."""
+    aside = path.with_name(f".{path.name}.unsent-{path.stat().st_mtime_ns}")
+    path.replace(aside)
+    logger.warning(
+        "%s was changed by another host, too: its %s is taken; what was here lies in %s",
+        url, path.name, aside,
+    )  # fmt: skip
 
 
 def read_agreed(copy: Path) -> dict[str, tuple[Signature, Signature]]:

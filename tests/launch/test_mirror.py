@@ -23,7 +23,7 @@ from siamtune.launch.worker import run_trial
 from siamtune.search.history import read_history
 from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, read_records
-from siamtune.search.runs import Run, new_run
+from siamtune.search.runs import Run, find_run, new_run
 from siamtune.search.stops import take_stops
 from siamtune.search.store import open_store
 from siamtune.training.checkpoint import read_checkpoint
@@ -170,6 +170,41 @@ def test_what_is_sent_is_whole_lines_and_the_study_is_never_behind_the_record(
     assert record == b"1\n"
     assert study.startswith(b"1\n")
     assert study.endswith(b"2\n")
+
+
+def test_a_study_of_which_only_a_part_was_sent_is_not_rolled_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver was killed between the sending of its study and of its record."""
+    store = open_store(run.url or "")
+    files = ("run.json", "study.log", "trials.jsonl")
+    for name in files:
+        (run.folder / name).write_text("{}\n")
+    with mirrored(run, no_log):
+        pass
+    write = type(store).write
+
+    def cut_off(self: Any, name: str, content: bytes) -> Any:
+        if name == "trials.jsonl":
+            raise OSError("no route to host")
+        return write(self, name, content)
+
+    mirror = Mirror(run, store, no_log)
+    for name in files[1:]:
+        (run.folder / name).write_text("{}\n2\n")
+    monkeypatch.setattr(type(store), "write", cut_off)
+    with pytest.raises(OSError, match="no route"):
+        mirror._send()
+    monkeypatch.setattr(type(store), "write", write)
+    for name in files[1:]:
+        (run.folder / name).write_text("{}\n2\n3\n")
+    assert store.read("study.log") == b"{}\n2\n"
+
+    found = find_run(run.url or "", Path("runs"))
+    assert [(found.folder / name).read_text() for name in files[1:]] == ["{}\n2\n3\n"] * 2
+    with mirrored(found, no_log):
+        pass
+    assert [store.read(name) for name in files[1:]] == [b"{}\n2\n3\n"] * 2
 
 
 def test_changes_come_by_themselves_and_removals_after_what_was_told_before(

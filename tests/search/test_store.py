@@ -15,8 +15,10 @@ from siamtune.search.store import (
     fetch,
     is_url,
     local_files,
+    local_signature,
     open_store,
     origin,
+    read_agreed,
 )
 
 
@@ -113,6 +115,68 @@ def test_a_copy_follows_the_store_and_keeps_what_only_it_has(bucket: Path, tmp_p
     store.write("run.json", b"changed there, by who went on")
     fetch(store, copy)
     assert (copy / "run.json").read_bytes() == b"changed there, by who went on"
+
+
+def test_what_has_changed_here_and_there_is_not_lost(
+    bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    agreed = {"ahead": b"1\n", "behind": b"1\n", "best.yaml": b"lr: 1", "same": b"1\n"}
+    for name, content in agreed.items():
+        store.write(name, content)
+    fetch(store, copy)
+    store.write("ahead", b"1\n2\n")
+    (copy / "ahead").write_bytes(b"1\n2\n3\n")
+    store.write("behind", b"1\n2\n3\n")
+    (copy / "behind").write_bytes(b"1\n2\n")
+    store.write("best.yaml", b"lr: 0.3")
+    (copy / "best.yaml").write_bytes(b"lr: 0.25")
+    for _ in range(2):  # the second finds nothing to do
+        fetch(store, copy)
+        assert (copy / "ahead").read_bytes() == (copy / "behind").read_bytes() == b"1\n2\n3\n"
+        assert (copy / "best.yaml").read_bytes() == b"lr: 0.3"
+    agreed_now = read_agreed(copy)
+    changed = [at for at, path in local_files(copy) if local_signature(path) != agreed_now[at][1]]
+    assert changed == ["ahead"], "what is yet to be sent"
+    (aside,) = copy.glob(".best.yaml.unsent-*")
+    assert aside.read_bytes() == b"lr: 0.25"
+    (told,) = caplog.messages
+    assert str(aside) in told
+
+
+def test_a_record_is_of_the_study_beside_it(bucket: Path, tmp_path: Path) -> None:
+    """Another host has gone on with the study and was cut off before it sent a record."""
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    for name in ("study.log", "trials.jsonl"):
+        store.write(name, b"1\n")
+    fetch(store, copy)
+    for name in ("study.log", "trials.jsonl"):
+        (copy / name).write_bytes(b"1\n2 here\n")
+    store.write("study.log", b"1\n2 there\n")
+    fetch(store, copy)
+    assert (copy / "study.log").read_bytes() == b"1\n2 there\n"
+    assert (copy / "trials.jsonl").read_bytes() == b"1\n"
+    asides = sorted(copy.glob(".*.unsent-*"))
+    assert [path.read_bytes() for path in asides] == [b"1\n2 here\n"] * 2
+
+
+def test_a_fetch_that_is_cut_off_knows_what_has_come(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    for name in ("run.json", "trials.jsonl"):
+        store.write(name, b"{}")
+    read = type(store).read
+
+    def then_ctrl_c(self: Store, name: str) -> bytes:
+        if name == "trials.jsonl":
+            raise KeyboardInterrupt
+        return read(self, name)
+
+    monkeypatch.setattr(type(store), "read", then_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(store, copy)
+    assert read_agreed(copy).keys() == {"run.json"}
 
 
 def test_a_file_that_vanishes_while_a_run_is_fetched_is_gone_here_too(
