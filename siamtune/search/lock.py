@@ -15,10 +15,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from siamtune.errors import InvalidInput
-from siamtune.search.runs import LOCK, Run, write_text
+from siamtune.search.runs import FETCH_WAIT_S, LOCK, Run, fetch_lock, write_text
 
 # Beside the lock, not in it: who asks for a lock may empty its file.
 DRIVER = "driver.json"
+MOMENT_S = 0.5  # who only looks whether somebody drives holds the lock no longer
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def driving(run: Run) -> Iterator[None]:
     Raises:
         InvalidInput: another process is; the message says which, where and since when.
     """
-    lock = FileLock(run.folder / LOCK, timeout=0)
+    lock = FileLock(run.folder / LOCK, timeout=MOMENT_S)
     try:
         lock.acquire()
     except Timeout:
@@ -37,6 +38,7 @@ def driving(run: Run) -> Iterator[None]:
             "wait for its end, or end it in good order with Ctrl-C or: kill -INT"
         ) from None
     try:
+        _wait_for_fetch(run)
         me = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -47,6 +49,19 @@ def driving(run: Run) -> Iterator[None]:
     finally:
         (run.folder / DRIVER).unlink(missing_ok=True)
         lock.release()
+
+
+def _wait_for_fetch(run: Run) -> None:
+    """Let whoever brings the copy of a run in an object store up to date end; nobody begins now."""
+    if run.url is None:
+        return
+    try:
+        fetch_lock(run.folder).acquire().lock.release()
+    except Timeout:
+        raise InvalidInput(
+            f"{run.folder} must be at rest to be driven, but another process here has fetched it "
+            f"from {run.url} for more than {FETCH_WAIT_S:.0f} s; wait for its end and try again"
+        ) from None
 
 
 def driver_of(run: Run) -> str | None:

@@ -30,13 +30,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siamtune.errors import InvalidInput, SiamtuneError, UsageError
 from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 FIRST_SEARCH = "siamtune search --space quickstart"
 LOCK = ".driver.lock"
+FETCH_LOCK = ".fetch.lock"  # held while the copy of a run in an object store is brought up to date
+FETCH_WAIT_S = 30.0
 MODEL = "model.safetensors"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -211,12 +216,22 @@ def _fetch(store: str, copy: Path, wanted: Callable[[str], bool] = lambda name: 
     """Bring the copy of a run up to date, unless a search here works on it: then it is ahead."""
     from filelock import FileLock, Timeout
 
-    if copy.is_dir():
-        try:
-            FileLock(copy / LOCK, timeout=0).acquire().lock.release()
-        except Timeout:
-            return
-    fetch(open_store(store).child(copy.name), copy, wanted)
+    there = open_store(store).child(copy.name)
+    if not copy.is_dir():
+        if not there.listed():
+            return  # a folder here would take its name
+        copy.mkdir(parents=True, exist_ok=True)
+    with suppress(Timeout), fetch_lock(copy):  # else another process here brings it up to date
+        # Who begins to drive it after this look waits for the end of the fetch.
+        FileLock(copy / LOCK, timeout=0).acquire().lock.release()
+        fetch(there, copy, wanted)
+
+
+def fetch_lock(copy: Path) -> "FileLock":
+    """Of who brings a copy up to date; its own, for `LOCK` would tell of a driver."""
+    from filelock import FileLock
+
+    return FileLock(copy / FETCH_LOCK, timeout=FETCH_WAIT_S)
 
 
 def write_text(path: Path, text: str) -> None:

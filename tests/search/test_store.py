@@ -1,6 +1,7 @@
 """Runs in an object store; `file://` is the one that needs no server."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from siamtune.cli.options import output_folder
 from siamtune.errors import InvalidInput, UsageError
+from siamtune.search import runs as runs_room
+from siamtune.search.lock import driver_of, driving
 from siamtune.search.runs import Run, find_run, list_runs, new_run
 from siamtune.search.store import (
     Store,
@@ -239,6 +242,42 @@ def test_runs_are_found_by_url_by_name_and_as_the_latest(
     fresh = new_run(output, "three", "x")
     assert fresh.url == f"{url}/three"
     assert Run(bucket).url is None
+
+
+def test_who_drives_a_run_waits_for_the_end_of_a_fetch(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`board` still fetches when `resume` on the same machine begins to write."""
+    url = f"file://{bucket}/runs/one"
+    for name in ("run.json", "trials.jsonl"):
+        open_store(url).write(name, b"{}")
+    run = find_run(url, Path("runs"))
+    open_store(url).write("trials.jsonl", b"{}\n{}")
+    reads, may_end = threading.Event(), threading.Event()
+    read = Store.read
+
+    def slow(self: Store, name: str) -> bytes:
+        reads.set()
+        may_end.wait(10)
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "read", slow)
+    fetching = threading.Thread(target=find_run, args=(url, Path("runs")))
+    fetching.start()
+    assert reads.wait(10)
+    monkeypatch.setattr(runs_room, "FETCH_WAIT_S", 0.1)
+    with pytest.raises(InvalidInput, match="must be at rest to be driven"), driving(run):
+        pass
+    assert driver_of(run) is None, "who fetches is not told as who drives"
+    monkeypatch.setattr(runs_room, "FETCH_WAIT_S", 10.0)
+    threading.Timer(0.2, may_end.set).start()
+    with driving(run):
+        assert may_end.is_set()
+        assert run.trials_path.read_bytes() == b"{}\n{}"
+        run.trials_path.write_bytes(b"written since")
+        find_run(url, Path("runs"))
+        assert run.trials_path.read_bytes() == b"written since"
+    fetching.join()
 
 
 def test_a_store_that_does_not_answer_is_told(
