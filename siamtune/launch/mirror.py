@@ -8,6 +8,9 @@ are, but no epoch: the checkpoints tell those again.
 
 import json
 import logging
+import math
+import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -24,9 +27,9 @@ from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import InvalidInput, SiamtuneError
 from siamtune.launch.job import BEST, LAST, TrialJob
 from siamtune.search import stops
-from siamtune.search.lock import DRIVER
-from siamtune.search.runs import Run
+from siamtune.search.runs import Run, write_text
 from siamtune.search.store import (
+    DRIVER,
     Signature,
     Store,
     local_files,
@@ -39,11 +42,12 @@ from siamtune.search.store import (
 from siamtune.training.checkpoint import read_facts
 from siamtune.training.distributed import rank
 
-EVERY_S = 2.0
+EVERY_S, MOST_S = 2.0, 20.0  # how often changes are sent; a large study, less often
 # How often the store is told that the driver lives, and after what silence it is taken for dead.
 HEARTBEAT_S, DEAD_AFTER_S = 30.0, 120.0
 LISTEN_EVERY_S = 5.0  # for requests of `siamtune stop` on other hosts
 RETRIES_S = (0.5, 2.0, 5.0, 15.0, 30.0)  # a store may be out of reach for a minute
+COPY = ".copy"  # holds a random name of a copy of a run
 # Lines are only added to them, so that what ends in a line break is whole.
 JOURNALS = ("trials.jsonl", "study.log", "test.jsonl")
 
@@ -57,10 +61,15 @@ class Mirror:
         self._run, self._store, self._log = run, store, log
         self._sent = read_agreed(run.folder)
         self._to_remove: list[str] = []
-        self._beat = self._listened = 0.0
+        self._listened = 0.0
         self._silent_since: float | None = None  # when the store ceased to answer
-        self._closing = threading.Event()
+        self._me: dict[str, Any] | None = None  # what tells the store of this driver
+        self._beat_at = -math.inf
+        self._beating = threading.Lock()
+        self._taken: str | None = None  # who else drives the run by now, for a person
+        self._closing, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run_thread, daemon=True)
+        self._heart = threading.Thread(target=self._run_heart, daemon=True)
 
     def start(self) -> None:
         """Send all that is there, then what changes.
@@ -68,15 +77,24 @@ class Mirror:
         Raises:
             InvalidInput: the store cannot be written, or the driver of another host is at work.
         """
-        self._refuse_another_driver()
+        copy = _copy_name(self._run.folder)
         try:
+            self._refuse_another_driver(copy)
+            if (driver := _driver_here(self._run)) is not None:
+                self._me = {**driver, "copy": copy}
+            self._beat()
+            self._heart.start()  # to send all may take longer than a silent driver is waited for
             self._send()
         except OSError as error:
             raise InvalidInput(
                 f"{self._store.url} must be writable, but {error}; check its name, the region and "
                 "the credentials"
             ) from error
-        self._thread.start()
+        else:
+            self._thread.start()
+        finally:
+            if not self._thread.is_alive():  # it was refused
+                self._done.set()
 
     def remove(self, name: str) -> None:
         """Remove a file from the store once all that has happened before was sent."""
@@ -97,19 +115,27 @@ class Mirror:
         """Send the rest.
 
         Raises:
-            SiamtuneError: the store does not answer; the message says where all of it lies.
+            SiamtuneError: the store does not answer, or another host drives the run by now; the
+                message says where all of it lies.
         """
         self._closing.set()
         self._thread.join()
         try:
-            _patiently(self._send)
-            self._store.remove(DRIVER)
+            try:
+                _patiently(self._send)
+            finally:
+                self._done.set()
+                self._heart.join()
+            if self._me is not None and self._taken is None:
+                self._store.remove(DRIVER)
         except OSError as error:
             raise SiamtuneError(
                 f"{self._store.url} must hold the whole run, but it could not be sent ({error}); "
                 f"it lies in {self._run.folder}, and `siamtune resume {self._run.url}` on this "
                 "machine sends it"
             ) from error
+        if self._taken is not None:
+            raise SiamtuneError(self._taken)
 
     def _run_thread(self) -> None:
         wait_s = EVERY_S
@@ -128,10 +154,46 @@ class Mirror:
                         f"on and its files lie in {self._run.folder} until it does"
                     )
             # A large study takes its time to send: leave the network to the workers for longer.
-            wait_s = max(EVERY_S, 10 * (time.monotonic() - began))
+            wait_s = min(MOST_S, max(EVERY_S, 10 * (time.monotonic() - began)))
+
+    def _run_heart(self) -> None:
+        """Give signs of life, however long it takes to send a file."""
+        while not self._done.wait(HEARTBEAT_S / 4):
+            with suppress(Exception):  # the other thread tells that the store is silent
+                self._beat()
+
+    def _beat(self) -> None:
+        """Give a sign of life if it is time to; if another host's stands there, end in order."""
+        with self._beating:
+            if self._taken is not None:
+                self._end_in_order()
+                return
+            if self._me is None or time.monotonic() < self._beat_at + HEARTBEAT_S:
+                return
+            there = self._driver_there()
+            if there is not None and there["copy"] != self._me["copy"]:
+                self._taken = (
+                    f"{self._run.url} must be driven by one process at a time, but process "
+                    f"{there['pid']} on {there['host']} has gone on with it (since "
+                    f"{there['since']}), as nothing was heard of this one for "
+                    f"{DEAD_AFTER_S:.0f} s; what was recorded here since lies in "
+                    f"{self._run.folder} and is not sent"
+                )
+                self._log(f"{self._taken}: this search ends")
+                self._end_in_order()
+                return
+            self._store.write(DRIVER, json.dumps(self._me).encode() + b"\n")
+            self._beat_at = time.monotonic()
+
+    def _end_in_order(self) -> None:
+        with suppress(InvalidInput):  # the disk is full: that ends it as well
+            stops.ask_to_stop(self._run, None)
 
     def _send(self) -> None:
         removals, folder = len(self._to_remove), self._run.folder
+        self._beat()
+        if self._taken is not None:
+            return
         if time.monotonic() > self._listened + LISTEN_EVERY_S:
             requests = self._store.child(stops.FOLDER)
             for name in requests.files():
@@ -150,38 +212,42 @@ class Mirror:
                 contents[name] = _whole_lines(folder / name)
         for name in sorted(contents, key=lambda name: name == "trials.jsonl"):
             here, content = contents[name]
+            if self._taken is not None:
+                return
             self._sent[name] = (self._store.write(name, content), here)
             # After each: cut off in the midst, what was sent is not taken for another host's. Of a
             # copy, since another thread may add to it.
             write_agreed(folder, dict(self._sent))
-        if time.monotonic() > self._beat + HEARTBEAT_S and (folder / DRIVER).exists():
-            self._store.write(DRIVER, (folder / DRIVER).read_bytes())
-            self._beat = time.monotonic()
         for name in self._to_remove[:removals]:
             self._store.remove(name)
             self._sent.pop(name, None)
         del self._to_remove[:removals]
 
-    def _refuse_another_driver(self) -> None:
+    def _refuse_another_driver(self, copy: str) -> None:
         """Refuse a run that another host drives, as far as its last sign of life can tell."""
-        try:
-            there = self._store.read(DRIVER)
-            driver = json.loads(there)
-            host, pid, since = (str(driver[key]) for key in ("host", "pid", "since"))
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if host == socket.gethostname():
-            return  # the lock of this machine knows better
-        seen = self._store.listed().get(DRIVER, (0, 0))[1]
+        driver = self._driver_there()
+        if driver is None or driver["copy"] == copy:
+            return  # whoever has driven this copy before has freed its lock
+        seen = self._store.files().get(DRIVER, (0, 0))[1]
         probe = self._store.write(f"{DRIVER}.probe", b"")[1]  # the store's own clock
         self._store.remove(f"{DRIVER}.probe")
         silent_s = (probe - seen) / 1e9
         if silent_s < DEAD_AFTER_S:
             raise InvalidInput(
-                f"{self._run.url} must be driven by one process at a time, but process {pid} on "
-                f"{host} drives it (since {since}, last heard of {silent_s:.0f} s ago); wait for "
-                f"its end, or {DEAD_AFTER_S:.0f} s if it is dead"
+                f"{self._run.url} must be driven by one process at a time, but process "
+                f"{driver['pid']} on {driver['host']} drives it (since {driver['since']}, last "
+                f"heard of {silent_s:.0f} s ago); wait for its end, or {DEAD_AFTER_S:.0f} s if it "
+                "is dead"
             )
+        self._store.remove(DRIVER)
+
+    def _driver_there(self) -> dict[str, Any] | None:
+        """What the store tells of who drives the run; None if nobody does, or it is damaged."""
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            driver = json.loads(self._store.read(DRIVER))
+            told = {name: driver[name] for name in ("host", "pid", "since")}
+            return {**told, "copy": driver.get("copy")}
+        return None
 
 
 @contextmanager
@@ -262,6 +328,23 @@ def _is_of(checkpoint: Path, job: TrialJob) -> bool:
         theirs = {**DEFAULTS, **read_facts(checkpoint).get("config", {})}
         return theirs == flatten(trial_config(dict(job.config)))
     return False
+
+
+def _copy_name(folder: Path) -> str:
+    """The name of a copy of a run: by host names containers could not be told apart."""
+    path = folder / COPY
+    if not path.exists():
+        write_text(path, secrets.token_hex(8))
+    return path.read_text()
+
+
+def _driver_here(run: Run) -> dict[str, Any] | None:
+    """What tells of this process as a run's driver; None if it does not drive it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        driver: dict[str, Any] = json.loads((run.folder / DRIVER).read_text())
+        if (driver["pid"], driver["host"]) == (os.getpid(), socket.gethostname()):
+            return driver
+    return None
 
 
 def _whole_lines(path: Path) -> tuple[Signature, bytes]:

@@ -16,9 +16,8 @@ from filelock import FileLock, Timeout
 
 from siamtune.errors import InvalidInput
 from siamtune.search.runs import FETCH_WAIT_S, LOCK, Run, fetch_lock, write_text
+from siamtune.search.store import DRIVER
 
-# Beside the lock, not in it: who asks for a lock may empty its file.
-DRIVER = "driver.json"
 MOMENT_S = 0.5  # who only looks whether somebody drives holds the lock no longer
 
 
@@ -44,6 +43,7 @@ def driving(run: Run) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        # Beside the lock, not in it: who asks for a lock may empty its file.
         write_text(run.folder / DRIVER, json.dumps(me) + "\n")
         yield
     finally:

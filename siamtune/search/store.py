@@ -29,8 +29,11 @@ URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.DOTALL)
 ORIGIN, AGREED = ".origin.json", ".agreed.json"
 # The record of a run is never ahead of its study: where the study is theirs, so is the record.
 STUDY, RECORD = "study.log", "trials.jsonl"
-# What lies in a run folder for this host alone: locks, unfinished files, who runs a trial.
-HOST_ONLY = (".*", "*.lock", "worker-*.log")
+# Who drives a run. Of an object store it is a sign of life, which the driver's end of it gives.
+DRIVER = "driver.json"
+# What lies in a run folder for this host alone: locks, unfinished files, who runs a trial, who
+# drives.
+HOST_ONLY = (".*", "*.lock", "worker-*.log", DRIVER)
 
 # Without credentials Google's library would try for a quarter of an hour.
 PATIENCE = dict.fromkeys(("gs", "gcs"), "?retry_limit_seconds=30")
@@ -225,7 +228,8 @@ def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name:
             if content is None:  # its search has removed it since it was listed
                 del there[name]
                 continue
-            if path.exists() and (before is None or local_signature(path) != before[1]):
+            changed = path.exists() and (before is None or local_signature(path) != before[1])
+            if changed and name != DRIVER:
                 here = path.read_bytes()
                 if len(here) > len(content) and here.startswith(content) and not theirs:
                     now[name] = (signature, (len(content), 0))  # the rest is yet to be sent
@@ -236,7 +240,7 @@ def fetch(store: Store, copy: Path, wanted: Callable[[str], bool] = lambda name:
             write_bytes(path, content)
             os.utime(path, ns=(signature[1], signature[1]))
             now[name] = (signature, local_signature(path))
-        for name in set(agreed) - set(there):
+        for name in {*agreed, DRIVER} - set(there):
             (copy / name).unlink(missing_ok=True)
             now.pop(name, None)
     finally:  # cut off in the midst of it, what has come is known all the same

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -274,6 +275,100 @@ def test_a_run_that_another_host_drives_is_refused_until_it_is_silent(
     with mirrored(run, no_log):
         pass
     assert "driver.json" not in store.files()
+
+
+def test_hosts_of_one_name_are_told_apart_and_a_killed_driver_is_succeeded_at_once(
+    run: Run, url: str, on_host: Elsewhere
+) -> None:
+    """Containers share names; on its own machine the lock tells that a driver is dead."""
+    (run.folder / "run.json").write_text("{}")
+    with driving(run), mirrored(run, no_log):
+        on_host("second host")
+        other = find_run(f"{url}/run", Path("runs"))
+        with pytest.raises(InvalidInput, match="drives it"), driving(other):
+            Mirror(other, open_store(f"{url}/run"), no_log).start()
+        killed = open_store(f"{url}/run").read("driver.json")
+    open_store(f"{url}/run").write("driver.json", killed)
+    with driving(run), mirrored(run, no_log):
+        pass
+    assert "driver.json" not in open_store(f"{url}/run").files()
+
+
+def test_a_driver_gives_signs_of_life_while_it_sends_a_large_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "HEARTBEAT_S", 0.02)
+    store = open_store(run.url or "")
+    signs: list[bool] = []
+    large, write = threading.Event(), type(store).write
+
+    def slow(self: Any, name: str, content: bytes) -> Any:
+        if name == "driver.json":
+            signs.append(large.is_set())
+        if name == "study.log":
+            large.set()
+            wait_for(lambda: sum(signs) >= 3)
+            large.clear()
+        return write(self, name, content)
+
+    monkeypatch.setattr(type(store), "write", slow)
+    (run.folder / "study.log").write_text("large\n")
+    with driving(run), mirrored(run, no_log):
+        assert sum(signs) >= 3
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_after_a_slow_sending_the_next_is_not_far(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "EVERY_S", 0.01)
+    monkeypatch.setattr(room, "MOST_S", 0.02)
+    sent: list[bytes] = []
+    store = open_store(run.url or "")
+    write = type(store).write
+
+    def slow(self: Any, name: str, content: bytes) -> Any:
+        time.sleep(1.0 * (content == b"slow\n"))
+        sent.append(content)
+        return write(self, name, content)
+
+    monkeypatch.setattr(type(store), "write", slow)
+    with mirrored(run, no_log):
+        for content in (b"slow\n", b"quick\n"):
+            (run.folder / "study.log").write_bytes(content)
+            began = time.monotonic()
+            wait_for(lambda content=content: content in sent)
+        assert time.monotonic() - began < 3
+
+
+def test_a_driver_that_was_taken_for_dead_ends_in_order_and_changes_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "EVERY_S", 0.01)
+    monkeypatch.setattr(room, "HEARTBEAT_S", 0.02)
+    lines: list[str] = []
+    store = open_store(run.url or "")
+    other = {"host": "elsewhere", "pid": 7, "since": "2026-01-01T00:00:00+00:00", "copy": "x"}
+    (run.folder / "study.log").write_text("1\n")
+    with driving(run):
+        mirror = Mirror(run, store, lines.append)
+        mirror.start()
+        store.write("driver.json", json.dumps(other).encode())
+        wait_for(lambda: (run.folder / "stop" / "search").exists())
+        (run.folder / "study.log").write_text("1\n2\n")
+        with pytest.raises(SiamtuneError, match="but process 7 on elsewhere has gone on with it"):
+            mirror.close()
+    assert take_stops(run) == [None]
+    assert json.loads(store.read("driver.json")) == other
+    assert store.read("study.log") == b"1\n"
+    (line,) = lines
+    assert str(run.folder) in line
 
 
 def test_a_request_to_stop_reaches_the_driver_on_another_host(

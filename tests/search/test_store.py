@@ -147,6 +147,24 @@ def test_what_has_changed_here_and_there_is_not_lost(
     assert str(aside) in told
 
 
+def test_who_drives_a_run_is_what_the_store_says(
+    bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A driver that was killed here has left its own words."""
+    store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
+    store.write("run.json", b"{}")
+    store.write("driver.json", b"elsewhere")
+    copy.mkdir()
+    (copy / "driver.json").write_bytes(b"here")
+    fetch(store, copy)
+    assert (copy / "driver.json").read_bytes() == b"elsewhere"
+    store.remove("driver.json")
+    (copy / "driver.json").write_bytes(b"here")
+    fetch(store, copy)
+    assert not (copy / "driver.json").exists()
+    assert not caplog.messages
+
+
 def test_a_record_is_of_the_study_beside_it(bucket: Path, tmp_path: Path) -> None:
     """Another host has gone on with the study and was cut off before it sent a record."""
     store, copy = open_store(f"file://{bucket}"), tmp_path / "copy"
