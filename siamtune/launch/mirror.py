@@ -47,9 +47,14 @@ EVERY_S, MOST_S = 2.0, 20.0  # how often changes are sent; a large study, less o
 HEARTBEAT_S, DEAD_AFTER_S = 30.0, 120.0
 LISTEN_EVERY_S = 5.0  # for requests of `siamtune stop` on other hosts
 RETRIES_S = (0.5, 2.0, 5.0, 15.0, 30.0)  # a store may be out of reach for a minute
+# A store has no locks: who wants to drive a run first leaves a file of such a name, then looks
+# whether another has. Of two that do so at one time at least one sees the other.
+CLAIM = ".claim-"
 COPY = ".copy"  # holds a random name of a copy of a run
 # Lines are only added to them, so that what ends in a line break is whole.
 JOURNALS = ("trials.jsonl", "study.log", "test.jsonl")
+# What every driver of a run changes, and nobody else.
+DRIVEN = ("run.json", *JOURNALS)
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +80,12 @@ class Mirror:
         """Send all that is there, then what changes.
 
         Raises:
-            InvalidInput: the store cannot be written, or the driver of another host is at work.
+            InvalidInput: the store cannot be written, or another host drives the run or has.
         """
-        copy = _copy_name(self._run.folder)
+        copy, claim = _copy_name(self._run.folder), f"{CLAIM}{secrets.token_hex(8)}"
         try:
-            self._refuse_another_driver(copy)
+            now = self._store.write(claim, b"")[1]  # by the store's own clock
+            self._refuse_others(copy, claim, now)
             if (driver := _driver_here(self._run)) is not None:
                 self._me = {**driver, "copy": copy}
             self._beat()
@@ -95,6 +101,8 @@ class Mirror:
         finally:
             if not self._thread.is_alive():  # it was refused
                 self._done.set()
+            with suppress(OSError):  # by now what was sent tells the others
+                self._store.remove(claim)
 
     def remove(self, name: str) -> None:
         """Remove a file from the store once all that has happened before was sent."""
@@ -223,23 +231,37 @@ class Mirror:
             self._sent.pop(name, None)
         del self._to_remove[:removals]
 
-    def _refuse_another_driver(self, copy: str) -> None:
-        """Refuse a run that another host drives, as far as its last sign of life can tell."""
+    def _refuse_others(self, copy: str, claim: str, now: int) -> None:
+        """Refuse a run that another host drives, as far as its last sign of life can tell, or that
+        is not any more what is known of it here."""
+        there = self._store.files()
         driver = self._driver_there()
-        if driver is None or driver["copy"] == copy:
-            return  # whoever has driven this copy before has freed its lock
-        seen = self._store.files().get(DRIVER, (0, 0))[1]
-        probe = self._store.write(f"{DRIVER}.probe", b"")[1]  # the store's own clock
-        self._store.remove(f"{DRIVER}.probe")
-        silent_s = (probe - seen) / 1e9
-        if silent_s < DEAD_AFTER_S:
+        fresh = {name for name, (_, at) in there.items() if now - at < DEAD_AFTER_S * 1e9}
+        if any(name.startswith(CLAIM) for name in fresh - {claim}):
             raise InvalidInput(
-                f"{self._run.url} must be driven by one process at a time, but process "
-                f"{driver['pid']} on {driver['host']} drives it (since {driver['since']}, last "
-                f"heard of {silent_s:.0f} s ago); wait for its end, or {DEAD_AFTER_S:.0f} s if it "
-                "is dead"
+                f"{self._run.url} must be driven by one process at a time, but another one begins "
+                "to at this moment; try again in a while"
             )
-        self._store.remove(DRIVER)
+        if driver is not None and driver["copy"] == copy:
+            return  # whoever has driven this copy before has freed its lock
+        if driver is not None:
+            silent_s = (now - there.get(DRIVER, (0, now))[1]) / 1e9
+            if silent_s < DEAD_AFTER_S:
+                raise InvalidInput(
+                    f"{self._run.url} must be driven by one process at a time, but process "
+                    f"{driver['pid']} on {driver['host']} drives it (since {driver['since']}, last "
+                    f"heard of {silent_s:.0f} s ago); wait for its end, or {DEAD_AFTER_S:.0f} s if "
+                    "it is dead"
+                )
+            self._store.remove(DRIVER)
+        # By size alone: some stores tell the time of a change in two ways.
+        known = {name: both[0][0] for name, both in self._sent.items()}
+        if changed := [n for n in DRIVEN if n in there and there[n][0] != known.get(n)]:
+            raise InvalidInput(
+                f"{self._run.url} must hold what this machine has fetched or sent, but another "
+                f"process has written {' and '.join(changed)} since; give the command again, to go "
+                "on from there, or choose another --name"
+            )
 
     def _driver_there(self) -> dict[str, Any] | None:
         """What the store tells of who drives the run; None if nobody does, or it is damaged."""

@@ -33,7 +33,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamtune.errors import InvalidInput, SiamtuneError, UsageError
-from siamtune.search.store import copies_of, fetch, is_url, open_store, origin
+from siamtune.search.store import (
+    DRIVER,
+    copies_of,
+    fetch,
+    is_url,
+    open_store,
+    origin,
+    read_agreed,
+)
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -207,8 +215,11 @@ def forget(run: Run) -> None:
     if run.url is not None:
         with suppress(OSError, SiamtuneError):  # it may be the store that was refused
             store = open_store(run.url)
-            for name in store.files():
-                store.remove(name)
+            there = store.files()
+            # Else it was refused for that of another process, which has taken the name first.
+            if "run.json" in read_agreed(run.folder) and DRIVER not in there:
+                for name in there:
+                    store.remove(name)
     shutil.rmtree(run.folder, ignore_errors=True)
 
 

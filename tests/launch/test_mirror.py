@@ -24,7 +24,7 @@ from siamtune.launch.worker import run_trial
 from siamtune.search.history import read_history
 from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, read_records
-from siamtune.search.runs import Run, find_run, new_run
+from siamtune.search.runs import Run, find_run, forget, new_run
 from siamtune.search.stops import take_stops
 from siamtune.search.store import open_store
 from siamtune.training.checkpoint import read_checkpoint
@@ -275,6 +275,51 @@ def test_a_run_that_another_host_drives_is_refused_until_it_is_silent(
     with mirrored(run, no_log):
         pass
     assert "driver.json" not in store.files()
+
+
+def test_a_run_that_two_hosts_begin_is_the_first_ones(
+    run: Run, url: str, on_host: Elsewhere
+) -> None:
+    """Neither has seen a run of this name when it looked for one."""
+    on_host("second host")
+    other = new_run(output_folder(url), "run", "x")
+    for each in (run, other):
+        (each.folder / "run.json").write_text(json.dumps({"of": str(each.folder)}))
+    store = open_store(f"{url}/run")
+    with driving(run), mirrored(run, no_log):
+        with pytest.raises(InvalidInput, match="drives it"), driving(other):
+            Mirror(other, store, no_log).start()
+        forget(other)
+        assert {"run.json", "driver.json"} <= store.files().keys()
+    # Nor if the first has ended since.
+    again = Run(other.folder)
+    again.folder.mkdir()
+    with pytest.raises(InvalidInput, match=r"has written run\.json since"):
+        Mirror(again, store, no_log).start()
+    forget(again)
+    assert store.read("run.json") == run.facts_path.read_bytes()
+    forget(run)
+    assert store.files() == {}
+
+
+def test_of_two_drivers_that_begin_at_one_time_one_is_refused(
+    run: Run, url: str, on_host: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_host("second host")
+    other = new_run(output_folder(url), "run", "x")
+    store = open_store(f"{url}/run")
+    files, between = type(store).files, [other]
+
+    def and_meanwhile(self: Any) -> Any:
+        if between:
+            between.clear()
+            with driving(other), pytest.raises(InvalidInput, match="begins to at this moment"):
+                Mirror(other, store, no_log).start()
+        return files(self)
+
+    monkeypatch.setattr(type(store), "files", and_meanwhile)
+    with driving(run), mirrored(run, no_log):
+        assert store.files().keys() == {"driver.json"}
 
 
 def test_hosts_of_one_name_are_told_apart_and_a_killed_driver_is_succeeded_at_once(
