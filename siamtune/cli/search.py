@@ -262,6 +262,7 @@ def resume(
     trials is only replicated. Options that are not given stay as they were.
     """
     from siamtune.launch.job import DataSpec
+    from siamtune.launch.mirror import mirrored
     from siamtune.search.carry import carry, finish_carry, plan_carry
     from siamtune.search.lock import driving
     from siamtune.search.openings import read_openings
@@ -272,7 +273,8 @@ def resume(
     wish = parse_wish(replicate) if replicate else None
     found = find_run(run, output)
     _check_search(found)
-    with driving(found):  # a run that is driven is refused now, not after its data are prepared
+    # A run that is driven is refused now, not after its data are prepared, and left as it was.
+    with driving(found), mirrored(found, tell):
         finish_carry(found)
     facts = found.facts()
     if wish is None and "replicate" in facts:
@@ -307,7 +309,7 @@ def resume(
             f"began (split {facts['split']}), but got split {prepared['split']}; numbers would not "
             "compare"
         )
-    with driving(found):
+    with driving(found), mirrored(found, tell):
         if space is not None:
             carry(found, before, loaded)
         facts = {**facts, "trials": wanted, "asked": vars(asked)}

@@ -322,6 +322,22 @@ def test_of_two_drivers_that_begin_at_one_time_one_is_refused(
         assert store.files().keys() == {"driver.json"}
 
 
+def test_a_run_that_another_host_drives_is_not_changed_by_who_wants_to_resume_it(
+    run: Run, url: str, tmp_path: Path, on_host: Elsewhere
+) -> None:
+    (run.folder / "space.yaml").write_text(SPACE)
+    facts = {"kind": "search", "trials": 3, "split": "x", "data_spec": {"source": "demo"}}
+    (run.folder / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "new.yaml").write_text(SPACE.replace("3e-2", "4e-2"))
+    with driving(run), mirrored(run, no_log):
+        on_host("second host")
+        with pytest.raises(InvalidInput, match="drives it"):
+            resume(run=f"{url}/run", space=str(tmp_path / "new.yaml"), trials="+5")
+        there = Run(output_folder(url) / "run")
+        assert there.facts() == facts
+        assert there.space_path.read_text() == SPACE
+
+
 def test_hosts_of_one_name_are_told_apart_and_a_killed_driver_is_succeeded_at_once(
     run: Run, url: str, on_host: Elsewhere
 ) -> None:
