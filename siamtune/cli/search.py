@@ -410,6 +410,7 @@ def _search(
     from siamtune.launch.mirror import mirrored
     from siamtune.launch.search import run_search
     from siamtune.report.live import LiveView
+    from siamtune.search.runs import find_run
     from siamtune.search.stops import BUDGET, CTRL_C, TERMINATED, VERB
 
     with LiveView(run, space, data=str(facts["data"]), trials=search_options.trials) as view:
@@ -424,6 +425,8 @@ def _search(
     finally:  # what the search has found is told whatever becomes of that
         _print_result(result, space, as_json)
     if ended not in (CTRL_C, TERMINATED):  # who wants out waits for no pictures; `board` draws them
+        if run.url is not None:  # what workers have sent comes first: it need not be sent back
+            find_run(run.place, run.folder.parent)
         with mirrored(run, tell):
             show_finalists(run)
     if ended:

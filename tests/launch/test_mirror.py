@@ -13,18 +13,20 @@ from typing import Any
 import pytest
 
 from siamtune.cli.options import output_folder
-from siamtune.cli.search import resume, search
+from siamtune.cli.search import AtTheEnd, _search, resume, search
 from siamtune.cli.stop import stop
 from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import InvalidInput, SiamtuneError
 from siamtune.launch import mirror as room
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
 from siamtune.launch.mirror import Mirror, mirrored
+from siamtune.launch.search import SearchOptions, SearchResult
 from siamtune.launch.worker import run_trial
 from siamtune.search.history import read_history
 from siamtune.search.lock import driving
-from siamtune.search.records import Recorder, read_records
+from siamtune.search.records import Recorder, TrialRecord, read_records
 from siamtune.search.runs import Run, find_run, forget, new_run
+from siamtune.search.space import load_space
 from siamtune.search.stops import take_stops
 from siamtune.search.store import open_store
 from siamtune.training.checkpoint import read_checkpoint
@@ -336,6 +338,33 @@ def test_a_run_that_another_host_drives_is_not_changed_by_who_wants_to_resume_it
         there = Run(output_folder(url) / "run")
         assert there.facts() == facts
         assert there.space_path.read_text() == SPACE
+
+
+def test_what_workers_have_sent_is_not_sent_again_at_the_end_of_a_search(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.folder / "space.yaml").write_text(SPACE)
+    (run.folder / "run.json").write_text("{}")
+    store = open_store(run.url or "")
+    with driving(run), mirrored(run, no_log):
+        for name in (f"trials/0000/{BEST}", "tensorboard/0000/events.out.tfevents.1"):
+            store.write(name, b"a worker's")
+    record = TrialRecord(0, "complete", {}, ({"epoch": 1, "val/auc": 0.9},))
+    result = SearchResult(run, {0: record}, record, None, 1.0)
+    monkeypatch.setattr("siamtune.launch.search.run_search", lambda *given: result)
+    sent: list[str] = []
+    write = type(store).write
+
+    def spy(self: Any, name: str, content: bytes) -> Any:
+        sent.append(name)
+        return write(self, name, content)
+
+    monkeypatch.setattr(type(store), "write", spy)
+    space = load_space(str(run.space_path))
+    end = AtTheEnd()
+    _search(run, space, DataSpec("demo"), {"data": "demo"}, SearchOptions(trials=1), end, False)
+    assert (run.folder / "trials" / "0000" / BEST).exists(), "the finalists' pages want it"
+    assert [name for name in sent if not name.startswith(".claim-")] == []
 
 
 def test_hosts_of_one_name_are_told_apart_and_a_killed_driver_is_succeeded_at_once(
