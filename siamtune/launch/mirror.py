@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from siamtune.config import DEFAULTS, flatten, trial_config
-from siamtune.errors import InvalidInput, SiamtuneError
+from siamtune.errors import InvalidInput, SiamtuneError, Unwritable
 from siamtune.launch.job import BEST, LAST, TrialJob
 from siamtune.search import stops
 from siamtune.search.runs import Run, write_text
@@ -40,7 +40,7 @@ from siamtune.search.store import (
     write_bytes,
 )
 from siamtune.training.checkpoint import read_facts
-from siamtune.training.distributed import rank
+from siamtune.training.distributed import first_told, rank
 
 EVERY_S, MOST_S = 2.0, 20.0  # how often changes are sent; a large study, less often
 # How often the store is told that the driver lives, and after what silence it is taken for dead.
@@ -108,13 +108,21 @@ class Mirror:
         """Remove a file from the store once all that has happened before was sent."""
         self._to_remove.append(name)
 
-    def fetch(self, name: str) -> Path | None:
-        """A file that a worker has sent, as a copy here; None if there is none."""
+    def fetch(self, name: str, *, patient: bool = True) -> Path | None:
+        """A file that a worker has sent, as a copy here; None if there is none.
+
+        Raises:
+            SiamtuneError: the store does not answer, `patient`: for a minute.
+        """
         path = self._run.folder / name
         try:
-            write_bytes(path, _patiently(partial(self._store.read, name)))
+            read = partial(self._store.read, name)
+            content = _patiently(read) if patient else read()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise SiamtuneError(_silent(self._store, error)) from error
+        write_bytes(path, content)
         # It is the store's own and need not be sent back.
         self._sent[name] = (self._sent.get(name, ((0, 0), (0, 0)))[0], local_signature(path))
         return path
@@ -300,14 +308,17 @@ def run_stored_trial(job: TrialJob, run: Callable[[TrialJob], Results]) -> Resul
     with tempfile.TemporaryDirectory(prefix=f"siamtune-trial-{job.number}-") as scratch:
         local = replace(job, run_folder=scratch, store=None)
         files = _TrialFiles(store, local)
-        files.fetch()
         try:
+            if silent := first_told(files.try_to_fetch()):
+                raise Unwritable(silent)
             with closing(run(local)) as results:
                 for result in results:
                     files.send()
                     yield result
+        except Unwritable as error:  # no fault of the trial's: it goes on when the store answers
+            yield {"state": "interrupted", "reason": str(error)}
         finally:
-            with suppress(OSError):  # all but the last words of its TensorBoard log is there
+            with suppress(Unwritable):  # all but the last words of its TensorBoard log is there
                 files.send()
 
 
@@ -318,27 +329,47 @@ class _TrialFiles:
         self._store, self._job = store, job
         self._root = Path(job.run_folder)
         self._sent: dict[str, Signature] = {}
+        self._silent = False
 
-    def fetch(self) -> None:
-        """Bring the checkpoints of an earlier life of the trial, on this host or another."""
+    def try_to_fetch(self) -> str | None:
+        """Bring the checkpoints of an earlier life of the trial, on this host or another; else
+        tell why the store does not give them."""
         folder = self._job.folder
         for name in (LAST, BEST):
             path = folder / name
             place = path.relative_to(self._root).as_posix()
-            with suppress(FileNotFoundError):
-                write_bytes(path, _patiently(partial(self._store.read, place)))
-                self._sent[place] = local_signature(path)
+            try:
+                content = _patiently(partial(self._store.read, place))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._silent = True
+                return _silent(self._store, error)
+            write_bytes(path, content)
+            self._sent[place] = local_signature(path)
         if not _is_of(folder / LAST, self._job):
             shutil.rmtree(folder, ignore_errors=True)
+        return None
 
     def send(self) -> None:
+        """Send what has changed; a store that was waited for once is not waited for again.
+
+        Raises:
+            Unwritable: the store does not answer.
+        """
         if rank() != 0:
             return
         for name, path in local_files(self._root):
             here = local_signature(path)
-            if self._sent.get(name) != here:
-                _patiently(partial(self._store.write, name, path.read_bytes()))
-                self._sent[name] = here
+            if self._sent.get(name) == here:
+                continue
+            write = partial(self._store.write, name, path.read_bytes())
+            try:
+                write() if self._silent else _patiently(write)
+            except OSError as error:
+                self._silent = True
+                raise Unwritable(_silent(self._store, error)) from error
+            self._sent[name] = here
 
 
 def _is_of(checkpoint: Path, job: TrialJob) -> bool:
@@ -383,6 +414,13 @@ def _signature_or_none(path: Path) -> Signature | None:
         return local_signature(path)
     except FileNotFoundError:
         return None
+
+
+def _silent(store: Store, error: OSError) -> str:
+    return (
+        f"{store.url} must be reachable, readable and writable, but {error}; check the network, "
+        "the region and the credentials"
+    )
 
 
 def _patiently(action: Callable[[], Any]) -> Any:

@@ -160,7 +160,7 @@ def stream(driver: "Driver", slots: Slots, run: Run, tick: Callable[[], None]) -
         if isinstance(driver.error, OSError):
             told = f"{run.folder} must be writable, but {told}"
         raise Unwritable(
-            f"{told}; what was recorded before is safe: make room, then {driver.go_on}"
+            f"{told}; what was recorded before is safe: mend that, then {driver.go_on}"
         ) from driver.error
     if isinstance(driver.error, ClusterError):
         raise ClusterError(

@@ -19,11 +19,10 @@ from statistics import median
 from typing import Any, TextIO
 
 import torch
-import torch.distributed as dist
 
 from siamtune.launch.job import TrialJob
 from siamtune.launch.worker import run_trial
-from siamtune.training.distributed import rank, world_size
+from siamtune.training.distributed import first_told, rank
 
 # The first report comes after pictures are prepared; of a later one the usual time is known.
 FIRST_REPORT_S = 3600.0
@@ -97,11 +96,7 @@ def _memory_was_short(job: TrialJob) -> str | None:
             kills = _memory_kills() - signature["memory_kills"]
             if signature["host"] == socket.gethostname() and kills > 0:
                 own = f"the kernel of {signature['host']} ended its process for want of memory"
-    reasons: list[str | None] = [own]
-    if world_size() > 1:
-        reasons *= world_size()
-        dist.all_gather_object(reasons, own)
-    return next(filter(None, reasons), None)
+    return first_told(own)
 
 
 def _memory_kills() -> int:

@@ -22,6 +22,14 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def first_told(own: str | None) -> str | None:
+    """What the first rank that has something to tell tells, on every rank; None if none has."""
+    told = [own] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(told, own)
+    return next(filter(None, told), None)
+
+
 def own_share(count: int) -> slice:
     """The contiguous part of `count` items that this rank works on.
 

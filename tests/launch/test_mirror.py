@@ -19,7 +19,7 @@ from siamtune.config import DEFAULTS, flatten, trial_config
 from siamtune.errors import InvalidInput, SiamtuneError
 from siamtune.launch import mirror as room
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob
-from siamtune.launch.mirror import Mirror, mirrored
+from siamtune.launch.mirror import Mirror, Results, mirrored, run_stored_trial
 from siamtune.launch.search import SearchOptions, SearchResult
 from siamtune.launch.worker import run_trial
 from siamtune.search.history import read_history
@@ -140,6 +140,38 @@ def test_a_checkpoint_of_a_trial_that_was_never_told_is_left_alone(
     lost.close()
     epochs = [r["metrics"]["epoch"] for r in run_trial(job_of(run, pattern_people))]
     assert epochs == [1, 2, 3]
+
+
+@pytest.mark.parametrize("when", ["before it begins", "after its first epoch"])
+def test_a_trial_whose_store_falls_silent_is_interrupted_and_says_why(
+    run: Run, pattern_people: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(room, "RETRIES_S", (0.0, 0.0))
+    job = job_of(run, pattern_people)
+    store = open_store(run.url or "")
+    asked: list[str] = []
+
+    def silent(self: Any, name: str, *content: bytes) -> Any:
+        asked.append(name)
+        raise OSError("no route to host")
+
+    def training(local: TrialJob) -> Results:
+        for epoch in (1.0, 2.0, 3.0):
+            local.folder.mkdir(parents=True, exist_ok=True)
+            (local.folder / LAST).write_bytes(b"x" * int(epoch))
+            if epoch == 2:
+                monkeypatch.setattr(type(store), "write", silent)
+            yield {"metrics": {"epoch": epoch}}
+
+    if when == "before it begins":
+        monkeypatch.setattr(type(store), "read", silent)
+    *epochs, last = run_stored_trial(job, training)
+    assert epochs == ([{"metrics": {"epoch": 1.0}}] if when.startswith("after") else [])
+    assert last["state"] == "interrupted"
+    assert "no route to host" in last["reason"]
+    assert str(run.url) in last["reason"]
+    # It is waited for once; what is left when all is over is only tried.
+    assert len(asked) == (4 if when.startswith("after") else 3)
 
 
 def test_what_is_sent_is_whole_lines_and_the_study_is_never_behind_the_record(
