@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from siamtune.errors import SiamtuneError
 from siamtune.launch.job import BEST, LAST, trial_folder
 from siamtune.launch.mirror import Mirror
 from siamtune.search.config_file import config_yaml
@@ -40,6 +41,7 @@ class CheckpointKeeper:
         self._space = space
         self._limit = limit
         self._next_look = 0.0
+        self._overdue = False  # whether the winner is yet to be shipped: its store was silent
         self._records = records
         self._kept = self._best(list(records.values()))
 
@@ -74,8 +76,14 @@ class CheckpointKeeper:
         self._kept = best
         forget_workers(trial_folder(self._run.folder, record.number))
         self._remove(record.number, LAST)
-        if best[:1] != winner_before:
+        if best[:1] != winner_before or self._overdue:
             self._ship(best[0])
+
+    def ship_overdue(self) -> bool:
+        """Ship the winner if the store did not give it when it should have; whether all is done."""
+        if self._overdue:
+            self._ship(self._kept[0], patient=True)
+        return not self._overdue
 
     def hold(self, running: int) -> str | None:
         """Keep the run folder under its limit; the reason why the search must end if that fails.
@@ -113,10 +121,16 @@ class CheckpointKeeper:
         folder = self._run.folder
         remove_file(folder, trial_folder(folder, number) / name, self._mirror)
 
-    def _ship(self, winner: TrialRecord) -> None:
+    def _ship(self, winner: TrialRecord, patient: bool = False) -> None:
         checkpoint = trial_folder(self._run.folder, winner.number) / BEST
+        self._overdue = False
         if self._mirror is not None:
-            self._mirror.fetch(checkpoint.relative_to(self._run.folder).as_posix())
+            name = checkpoint.relative_to(self._run.folder).as_posix()
+            try:
+                self._mirror.fetch(name, patient=patient)
+            except SiamtuneError:  # the search does not wait for its store, nor end with it
+                self._overdue = True
+                return
         if checkpoint.exists():
             ship_model(checkpoint, self._run.best_model)
         # Last, so that it tells whether all was done.

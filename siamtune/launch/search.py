@@ -137,6 +137,8 @@ def _run_search(
         deadline=began + options.time_budget_s if options.time_budget_s else None,
     )  # fmt: skip
     stream(driver, slots, run, view.tick)
+    if not keeper.ship_overdue():
+        view.log(f"{run.url} does not give the winner's model; to have it, {go_on}")
     best = ranked(recorder.records.values(), space.objective.metric, space.objective.mode)
     if driver.hopeless is not None:
         which = "the last trials have all" if best else "every trial so far has"

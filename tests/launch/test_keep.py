@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from siamtune.cli.options import output_folder
 from siamtune.launch import keep as room
+from siamtune.launch import mirror as mirror_room
 from siamtune.launch.job import BEST, LAST, trial_folder
 from siamtune.launch.keep import CheckpointKeeper, folder_size, shown_size, winner_yaml
+from siamtune.launch.mirror import Mirror
 from siamtune.search.records import TrialRecord
-from siamtune.search.runs import Run
+from siamtune.search.runs import Run, new_run
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
+from siamtune.search.store import Store, open_store
 
 CHECKPOINT = 1000
 
@@ -110,6 +114,51 @@ def test_what_a_killed_driver_has_left_undone_is_done_by_the_next(
     model.unlink()
     keeper(run, None).catch_up()
     assert len(shipped) == 3
+
+
+def in_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Store, Mirror]:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    stored = new_run(output_folder(f"file://{tmp_path}/bucket"), "run", "x")
+    store = open_store(stored.url or "")
+    return stored, store, Mirror(stored, store, lambda line: None)
+
+
+def best_of(number: int) -> str:
+    return f"trials/{number:04d}/{BEST}"
+
+
+def test_a_winner_that_its_store_does_not_give_is_shipped_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, store, mirror = in_a_store(tmp_path, monkeypatch)
+    shipped: list[str] = []
+    monkeypatch.setattr(room, "ship_model", lambda path, to: shipped.append(path.parent.name))
+    for number in RECORDS:
+        store.write(best_of(number), b"x")
+    ended = CheckpointKeeper(stored, SPACE, {}, None, mirror)
+    configuration = stored.folder / "best.yaml"
+    read = Store.read
+
+    def silent(self: Store, name: str) -> bytes:
+        raise OSError("no route to host")
+
+    ended.ended(RECORDS[1])
+    monkeypatch.setattr(Store, "read", silent)
+    monkeypatch.setattr(mirror_room, "RETRIES_S", (0.0,))
+    ended.ended(RECORDS[3])
+    assert configuration.read_text() == winner_yaml(stored, SPACE, RECORDS[1])
+    monkeypatch.setattr(Store, "read", read)
+    ended.ended(RECORDS[2])  # a worse one, but the store answers again
+    assert configuration.read_text() == winner_yaml(stored, SPACE, RECORDS[3])
+
+    monkeypatch.setattr(Store, "read", silent)
+    ended.ended(RECORDS[4])
+    assert not ended.ship_overdue()
+    monkeypatch.setattr(Store, "read", read)
+    assert ended.ship_overdue()  # at the end of the search
+    assert configuration.read_text() == winner_yaml(stored, SPACE, RECORDS[4])
+    assert ended.ship_overdue()
+    assert shipped == ["0001", "0003", "0004"]
 
 
 def test_sizes_are_shown_as_they_are_asked_for() -> None:
