@@ -8,6 +8,7 @@ needs to go on or has measured never does.
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from siamtune.errors import SiamtuneError
@@ -88,6 +89,7 @@ class CheckpointKeeper:
     def hold(self, running: int) -> str | None:
         """Keep the run folder under its limit; the reason why the search must end if that fails.
 
+        Of a run in an object store what lies there counts, not the driver's copy of a part of it.
         Room is left for another checkpoint of each of the `running` trials. The best checkpoints of
         ended trials are removed, from the worst to the second best. Those of running and
         interrupted trials, the winner, the study, the records and TensorBoard's curves never are.
@@ -95,13 +97,23 @@ class CheckpointKeeper:
         began = time.monotonic()
         if self._limit is None or began < self._next_look:
             return None
-        held, largest = folder_size(self._run.folder)
+        stored: dict[str, int] = {}
+        held = largest = 0
+        if self._mirror is None:
+            held, largest = folder_size(self._run.folder)
+        else:
+            with suppress(SiamtuneError):  # a silent store is looked through another time
+                stored = self._mirror.sizes()
+                held, largest = _stored_size(stored)
         most = self._limit - running * largest
         for record in reversed(self._kept[1:]):
             if held <= most:
                 break
             path = trial_folder(self._run.folder, record.number) / BEST
-            held -= path.stat().st_size if path.exists() else 0
+            if self._mirror is not None:
+                held -= stored.get(path.relative_to(self._run.folder).as_posix(), 0)
+            elif path.exists():
+                held -= path.stat().st_size
             self._remove(record.number, BEST)
         ended = time.monotonic()
         self._next_look = ended + (ended - began) / LOOKING_SHARE
@@ -167,6 +179,12 @@ def folder_size(folder: Path) -> tuple[int, int]:
             if name in (LAST, BEST):
                 largest = max(largest, stat.st_size)
     return sum(sizes.values()), largest
+
+
+def _stored_size(sizes: Mapping[str, int]) -> tuple[int, int]:
+    """As `folder_size`, of the files in a store by their names: there each has its own bytes."""
+    checkpoints = (size for name, size in sizes.items() if Path(name).name in (LAST, BEST))
+    return sum(sizes.values()), max(checkpoints, default=0)
 
 
 def shown_size(size: float) -> str:

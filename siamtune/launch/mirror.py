@@ -127,6 +127,19 @@ class Mirror:
         self._sent[name] = (self._sent.get(name, ((0, 0), (0, 0)))[0], local_signature(path))
         return path
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of the run in the store, without those that are about to go.
+
+        Raises:
+            SiamtuneError: the store does not answer.
+        """
+        going = set(self._to_remove)
+        try:
+            there = self._store.files()
+        except OSError as error:
+            raise SiamtuneError(_silent(self._store, error)) from error
+        return {name: size for name, (size, _) in there.items() if name not in going}
+
     def close(self) -> None:
         """Send the rest.
 

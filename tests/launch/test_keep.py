@@ -161,6 +161,32 @@ def test_a_winner_that_its_store_does_not_give_is_shipped_later(
     assert shipped == ["0001", "0003", "0004"]
 
 
+@pytest.mark.parametrize(("limit", "left"), [(8500, 6), (8400, 5), (5500, 3), (4400, 2)])
+def test_of_a_run_in_a_store_what_lies_there_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, left: int
+) -> None:
+    """The same files as above, and none of the checkpoints is here."""
+    stored, store, mirror = in_a_store(tmp_path, monkeypatch)
+    for number in range(6):
+        store.write(best_of(number), bytes(CHECKPOINT))
+    store.write(f"trials/0005/{LAST}", bytes(CHECKPOINT))
+    store.write(f"trials/0006/{LAST}", bytes(CHECKPOINT))
+    (stored.folder / "study.log").write_bytes(b"x" * 499 + b"\n")
+    mirror._send()
+    mirror.remove(f"trials/0006/{LAST}")  # it goes with what is sent next
+    limited = CheckpointKeeper(stored, SPACE, RECORDS, limit, mirror)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "files", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        assert limited.hold(running=1) is None
+    limited._next_look = 0.0
+    reason = limited.hold(running=1)
+    assert (reason is not None) == (limit == 4400)
+    mirror._send()
+    kept_there = [number for number in range(6) if best_of(number) in store.files()]
+    assert kept_there == list(range(6 - left, 6))
+    assert f"trials/0005/{LAST}" in store.files()
+
+
 def test_sizes_are_shown_as_they_are_asked_for() -> None:
     assert [shown_size(n) for n in (0, 1023, 1024, 5 * 2**30, 3 * 2**41)] == [
         "0", "1023", "1K", "5G", "6T",
