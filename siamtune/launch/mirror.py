@@ -53,7 +53,7 @@ CLAIM = ".claim-"
 COPY = ".copy"  # holds a random name of a copy of a run
 # Lines are only added to them, so that what ends in a line break is whole.
 JOURNALS = ("trials.jsonl", "study.log", "test.jsonl")
-# What every driver of a run changes, and nobody else.
+# What those who drive a run change, and its workers never do.
 DRIVEN = ("run.json", *JOURNALS)
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class Mirror:
                 self._beat()
 
     def _beat(self) -> None:
-        """Give a sign of life if it is time to; if another host's stands there, end in order."""
+        """Give a sign of life if it is time to; if another has taken its place, end in order."""
         with self._beating:
             if self._taken is not None:
                 self._end_in_order()
@@ -200,19 +200,26 @@ class Mirror:
             if self._me is None or time.monotonic() < self._beat_at + HEARTBEAT_S:
                 return
             there = self._driver_there()
-            if there is not None and there["copy"] != self._me["copy"]:
-                self._taken = (
-                    f"{self._run.url} must be driven by one process at a time, but process "
-                    f"{there['pid']} on {there['host']} has gone on with it (since "
-                    f"{there['since']}), as nothing was heard of this one for "
-                    f"{DEAD_AFTER_S:.0f} s; what was recorded here since lies in "
-                    f"{self._run.folder} and is not sent"
+            if there is None and self._beat_at > -math.inf:
+                self._taken = self._told("another process has gone on with it and ended")
+            elif there is not None and there["copy"] != self._me["copy"]:
+                self._taken = self._told(
+                    f"process {there['pid']} on {there['host']} has gone on with it (since "
+                    f"{there['since']})"
                 )
+            if self._taken is not None:
                 self._log(f"{self._taken}: this search ends")
                 self._end_in_order()
                 return
             self._store.write(DRIVER, json.dumps(self._me).encode() + b"\n")
             self._beat_at = time.monotonic()
+
+    def _told(self, what: str) -> str:
+        return (
+            f"{self._run.url} must be driven by one process at a time, but {what}, as nothing was "
+            f"heard of this one for {DEAD_AFTER_S:.0f} s; what was recorded here since lies in "
+            f"{self._run.folder} and is not sent"
+        )
 
     def _end_in_order(self) -> None:
         with suppress(InvalidInput):  # the disk is full: that ends it as well
