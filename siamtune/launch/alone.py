@@ -20,6 +20,7 @@ from siamtune.launch.mirror import mirrored
 from siamtune.launch.preflight import preflight
 from siamtune.launch.worker import run_trial
 from siamtune.search.config_file import config_yaml
+from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord
 from siamtune.search.runs import Run, write_text
 from siamtune.training.checkpoint import ship_model
@@ -45,6 +46,7 @@ def train_alone(
     Raises:
         ClusterError: the cluster cannot hold the workers.
         GangDied: the workers ended in the midst of the training.
+        InvalidInput: another process drives this run, or its object store cannot be written.
     """
     job = TrialJob(
         number=0,
@@ -56,7 +58,7 @@ def train_alone(
         threads=threads or len(os.sched_getaffinity(0)),
     )
     resources = resources or TrialResources()
-    with mirrored(run, tell) as mirror:
+    with driving(run), mirrored(run, tell) as mirror:
         if mirror is not None and resources.workers > 1:
             job = replace(job, store=run.url)
         recorder = Recorder(run.trials_path)

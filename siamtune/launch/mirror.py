@@ -208,7 +208,7 @@ class Mirror:
                     f"{there['since']})"
                 )
             if self._taken is not None:
-                self._log(f"{self._taken}: this search ends")
+                self._log(f"{self._taken}: a search ends here")
                 self._end_in_order()
                 return
             self._store.write(DRIVER, json.dumps(self._me).encode() + b"\n")

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from siamtune.cli.options import output_folder
 from siamtune.config import DEFAULTS
 from siamtune.launch import alone
 from siamtune.launch.gang import GangDied
 from siamtune.launch.job import DataSpec
 from siamtune.search.records import read_records
-from siamtune.search.runs import Run
+from siamtune.search.runs import Run, find_run, new_run
+from siamtune.search.store import open_store
 
 
 def test_a_training_whose_workers_vanished_is_lost_and_keeps_its_epochs(
@@ -34,3 +36,28 @@ def test_a_training_whose_workers_vanished_is_lost_and_keeps_its_epochs(
     (record,) = read_records(run.trials_path).values()
     assert (record.state, record.reason) == ("lost", "the trial's workers have ended")
     assert record.epoch == 1
+
+
+def test_what_a_training_writes_in_the_copy_of_its_store_is_not_fetched_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record would lie in a file that has no name any more."""
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    run = new_run(output_folder(f"file://{tmp_path}/bucket"), "run", "x")
+    (run.folder / "run.json").write_text("{}")
+
+    def results() -> Iterator[dict[str, Any]]:
+        assert "driver.json" in open_store(run.url or "").files()
+        open_store(run.url or "").write("trials.jsonl", b"")
+        assert find_run(run.url or "", Path("runs")).folder == run.folder
+        yield {"metrics": dict.fromkeys(alone.COLUMNS, 1.0), "state": "complete"}
+
+    @contextmanager
+    def alone_in_here(*given: object) -> Iterator[Iterator[dict[str, Any]]]:
+        yield results()
+
+    monkeypatch.setattr(alone, "_results", alone_in_here)
+    facts = {"data": "demo", "protocol": "identity-holdout", "split": "5b1e"}
+    alone.train_alone(run, DEFAULTS, DataSpec("demo"), facts, 1, lambda line: None)
+    assert read_records(run.trials_path)[0].epoch == 1
+    assert open_store(run.url or "").read("trials.jsonl") == run.trials_path.read_bytes()
