@@ -3,7 +3,8 @@
 The driver's files (study, record, space, winner) are sent by a thread of its own, at most every two
 seconds, the study never behind the record. A trial's files are sent by its worker after every
 epoch, before the driver hears of it. So if the driver's host is lost, its last seconds of events
-are, but no epoch: the checkpoints tell those again.
+are, but no epoch: the checkpoints tell those again. Another thread gives signs of life, by which
+other hosts know that the run is driven.
 """
 
 import json

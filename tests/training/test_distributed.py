@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from siamtune.config import TrialConfig, trial_config
 from siamtune.data.prepare import Faces
 from siamtune.training.checkpoint import read_checkpoint
-from siamtune.training.distributed import own_share
+from siamtune.training.distributed import first_told, own_share
 from siamtune.training.trainer import epochs
 
 DIALS = {
@@ -48,6 +48,8 @@ def work(rank: int, workers: int, folder: str, faces: Faces) -> None:
         numbers = [epoch.metrics["train/loss"], epoch.metrics["val/auc"]]
         np.save(Path(folder) / f"{loss}-{workers}-{rank}.npy", np.array(numbers))
         epoch.save(Path(folder) / f"{loss}-{workers}-{rank}.safetensors")
+    told = first_told("the second's" if rank == 1 else None)
+    (Path(folder) / f"told-{workers}-{rank}").write_text(str(told))
     if workers > 1:
         dist.destroy_process_group()
 
@@ -81,6 +83,11 @@ def test_all_ranks_hold_the_same_weights(outcome: Path, loss: str) -> None:
         read_checkpoint(outcome / f"{loss}-2-{rank}.safetensors").parts["model"] for rank in (0, 1)
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_one_rank_tells_every_rank_hears(outcome: Path) -> None:
+    told = [(outcome / f"told-{name}").read_text() for name in ("1-0", "2-0", "2-1")]
+    assert told == ["None", "the second's", "the second's"]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
