@@ -35,11 +35,28 @@ DEFAULT_TOKEN = Path("~/.ray/auth_token")
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial holds; None stands for one GPU a worker where the cluster has so many."""
+    """What one trial holds; None stands for one GPU a worker where the cluster has so many.
+
+    Raises:
+        InvalidInput: GPUs cannot be shared out like that.
+    """
 
     workers: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus_per_worker or 0.0
+        if gpus > 1 and gpus != int(gpus):  # Ray shares out one GPU, or whole ones
+            raise InvalidInput(
+                "a worker must have a part of one GPU or whole GPUs, got --gpus-per-worker "
+                f"{gpus:g}"
+            )
+        if self.workers > 1 and 0 < gpus < 1:  # NCCL refuses two ranks on one GPU
+            raise InvalidInput(
+                f"each of the {self.workers} workers of a trial must have a GPU of its own, got "
+                f"--gpus-per-worker {gpus:g}; say 1, or let one worker a trial share a GPU"
+            )
 
 
 def prepare_environment(address: str | None = None) -> None:
@@ -130,8 +147,13 @@ def resolved(resources: TrialResources) -> TrialResources:
     return replace(resources, gpus_per_worker=1.0 if enough else 0.0)
 
 
+def _on_gpus(gpus: float, each: float) -> float:
+    """How many workers GPUs hold; a part of a GPU is of one, never of two."""
+    return int(gpus) * int(1 / each + 1e-6) if each < 1 else gpus / each
+
+
 def concurrent_trials(resources: TrialResources) -> int:
-    """How many trials the cluster's idle resources can hold at once.
+    """How many trials the cluster can hold at once if nobody else uses it.
 
     Raises:
         ClusterError: not even one.
@@ -145,7 +167,7 @@ def concurrent_trials(resources: TrialResources) -> int:
             have = node["Resources"]
             fits = have.get("CPU", 0.0) / resources.cpus_per_worker
             if resources.gpus_per_worker:
-                fits = min(fits, have.get("GPU", 0.0) / resources.gpus_per_worker)
+                fits = min(fits, _on_gpus(have.get("GPU", 0.0), resources.gpus_per_worker))
             workers += int(fits + 1e-6)
     count = int(workers // resources.workers)
     if count < 1:

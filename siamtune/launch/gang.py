@@ -16,12 +16,12 @@ from typing import Any
 import ray
 import torch.distributed as dist
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from siamtune.errors import ClusterError, SiamtuneError
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import TrialJob, from_plain, to_plain
-from siamtune.launch.watch import run_watched
+from siamtune.launch.watch import FIRST_REPORT_S, run_watched
 from siamtune.training.distributed import rank
 
 START_TIMEOUT_S = 600.0
@@ -46,6 +46,8 @@ class Gang:
         trainer = TorchTrainer(
             serve,
             train_loop_config={"address": list(self._listener.address), "key": key.hex()},
+            # Ranks wait for the one that prepares the pictures; the watchdog knows for how long.
+            torch_config=TorchConfig(timeout_s=int(FIRST_REPORT_S) + 600),
             scaling_config=ScalingConfig(
                 num_workers=size.workers,
                 use_gpu=bool(size.gpus_per_worker),

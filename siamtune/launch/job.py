@@ -54,6 +54,7 @@ class TrialJob:
     driver_host: str = ""
     versions: Mapping[str, str] | None = None  # of the driver's packages; None: any will do
     split: str | None = None  # digest of the one that the driver has seen; None: any will do
+    gpus_per_worker: float = 0.0
 
     @property
     def folder(self) -> Path:

@@ -95,6 +95,9 @@ def preflight(
     here = ray.get_runtime_context().get_node_id()
     # A head that holds no trial needs nothing but Ray; this one is known to have all.
     asked = [node for node in nodes if node["NodeID"] != here and _works(node)]
+    mine = {node["NodeID"]: facts for node, facts in zip(nodes, found, strict=True)}.get(here)
+    if mine is not None and mine.gpus:
+        _check_cuda({mine.name: _version("torch")}, resources)
     if not asked:
         return Preflight(found, concurrent)
     name = f"{MARKER}{secrets.token_hex(8)}"
@@ -118,7 +121,7 @@ def preflight(
     _check_versions(answers)
     _check_writing(answers, output)
     _check_data(answers, data)
-    _check_cuda(answers, resources)
+    _check_cuda({each.name: each.versions["torch"] for each in answers if each.gpus}, resources)
     return Preflight(found, concurrent)
 
 
@@ -126,7 +129,8 @@ def check_host(job: TrialJob) -> None:
     """Refuse a host that cannot hold a trial: it has joined after `preflight`, and is unlike it.
 
     Raises:
-        ClusterError: it has other packages than the driver, or does not see the run folder.
+        ClusterError: it has other packages than the driver, does not see the run folder, or its
+            PyTorch cannot use the GPU that the trial has.
     """
     here = socket.gethostname()
     wanted = job.versions if job.versions and here != job.driver_host else {}
@@ -145,6 +149,29 @@ def check_host(job: TrialJob) -> None:
             f"the run folder {job.run_folder} must be seen by every host of the cluster, but "
             f"{here} has none; mount the shared disk there, or take the host out"
         )
+    if job.gpus_per_worker and (fault := _cuda_fault()):
+        raise ClusterError(
+            f"a trial that has a GPU must be able to train on it, but on {here} {fault}; or say "
+            "--gpus-per-worker 0"
+        )
+
+
+def _cuda_fault() -> str:
+    """Why this process could not train on a GPU, and what to do; "" if it can."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    built = torch.version.cuda or torch.version.hip
+    if built is None:
+        return (
+            f"PyTorch {torch.__version__} is built without CUDA; install torch from the package "
+            "index"
+        )
+    return (
+        f"PyTorch {torch.__version__}, built for CUDA {built}, finds none; look with nvidia-smi "
+        "whether the driver runs and knows that CUDA"
+    )
 
 
 def packages() -> dict[str, str]:
@@ -173,7 +200,7 @@ class _Answer:
     sees_folder: bool
     cannot_write: str
     lacks_pictures: str
-    pictures: Sequence[Any]  # how many, and a digest of their names
+    pictures: Sequence[Any]  # how many, and a digest of their names and sizes
 
 
 def look_around(
@@ -316,13 +343,10 @@ def _check_data(answers: Sequence[_Answer], data: DataSpec) -> None:
         )
 
 
-def _check_cuda(answers: Sequence[_Answer], resources: TrialResources) -> None:
-    without = [
-        answer.name
-        for answer in answers
-        if resources.gpus_per_worker and answer.gpus and "+cpu" in answer.versions["torch"]
-    ]
-    if without:
+def _check_cuda(torch_versions: Mapping[str, str], resources: TrialResources) -> None:
+    """Of the hosts that have GPUs."""
+    without = [name for name, version in torch_versions.items() if "+cpu" in version]
+    if resources.gpus_per_worker and without:
         raise ClusterError(
             f"trials on GPUs need a PyTorch with CUDA, but it is built without on "
             f"{', '.join(without)}; install torch from the package index, or say "
@@ -349,9 +373,9 @@ def _seen(path: Path, patience_s: float) -> bool:
 
 
 def _pictures(data: DataSpec) -> tuple[Any, ...]:
-    """How many pictures a source has, and a digest of their names: equal in a copy."""
+    """How many pictures a source has, and a digest of their names and sizes: equal in a copy."""
     source = open_source(data.source, Path(data.data_home) if data.data_home else None)
-    return len(source.pictures), source.listing
+    return len(source.pictures), source.sizes
 
 
 def _works(node: Mapping[str, Any]) -> bool:

@@ -63,8 +63,9 @@ class Slots:
     def plain(self, job: TrialJob) -> dict[str, Any]:
         """A trial as a slot takes it, with what a host must be like to run it."""
         job = replace(
-            job, watchdog=self.watchdog, driver_host=socket.gethostname(), versions=versions()
-        )
+            job, watchdog=self.watchdog, driver_host=socket.gethostname(), versions=versions(),
+            gpus_per_worker=self.resources.gpus_per_worker or 0.0,
+        )  # fmt: skip
         return {"job": to_plain(job), "size": asdict(self.resources)}
 
 

@@ -40,7 +40,7 @@ from siamtune.training.checkpoint import Checkpoint, read_checkpoint
 from siamtune.training.distributed import rank, world_size
 from siamtune.training.evaluation import validation_pairs
 from siamtune.training.memory import return_freed_memory
-from siamtune.training.trainer import epochs
+from siamtune.training.trainer import Epoch, epochs
 from siamtune.verification.kept import keep_answers
 from siamtune.verification.protocols import Fold, collection, protocol_folds
 
@@ -111,6 +111,8 @@ def run_trial(
     best_metrics: Mapping[str, float] | None = None
     state: State = "stopped"
     reason: str | None = None
+    ending: dict[str, Any] | None = None
+    epoch: Epoch | None = None
     try:
         config = trial_config(dict(job.config))
         faces = _prepare_together(job, config.data)
@@ -161,7 +163,7 @@ def run_trial(
                 yield _result(metrics, state)
         if state != "complete":  # all was told but the end
             state = "complete"
-            yield {"state": state}
+            ending = {"state": state}
     except Exception as error:
         state, reason = _classify(error)
         unfit = isinstance(error, ClusterError)
@@ -170,15 +172,19 @@ def run_trial(
             (job.folder / "error.txt").write_text(traceback.format_exc())
         if world_size() > 1 and not isinstance(error, SiamtuneError):
             raise  # the other ranks wait in a collective for this one: the group must end
-        yield {"state": state, "reason": reason} | ({"unfit_host": True} if unfit else {})
+        # Told when all is freed: here the error still holds the frames that the network lies in.
+        ending = {"state": state, "reason": reason} | ({"unfit_host": True} if unfit else {})
     finally:
         if board is not None:
             board.end(state, reason, best_metrics)
+        epoch = None  # it can still write the network
         gc.collect()
         _set_modules_aside()
         return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+    if ending is not None:
+        yield ending
 
 
 @cache

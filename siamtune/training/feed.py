@@ -1,5 +1,6 @@
 """From the memory-mapped pictures to batches on the device."""
 
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from torch import Tensor
 
 # Share of the free device memory that the training pictures may take; the rest is the network's.
 RESIDENT_SHARE = 0.4
+# Pictures gathered in the host's memory on their way to the device.
+FILLED_AT_ONCE = 4096
 # So many batches before its turn the kernel is asked to read one from the disk.
 BATCHES_AHEAD = 3
 
@@ -35,10 +38,9 @@ def picture_feed(images: np.ndarray, pictures: np.ndarray, device: torch.device)
 
         return gathered
 
-    size = len(pictures) * int(np.prod(images.shape[1:]))
     free, _ = torch.cuda.mem_get_info(device)
-    if size < RESIDENT_SHARE * free:
-        resident = torch.from_numpy(images[pictures]).to(device)
+    resident = _resident(images, pictures, device, RESIDENT_SHARE * free)
+    if resident is not None:
 
         def selected(order: list[np.ndarray]) -> Iterator[Tensor]:
             for positions in order:
@@ -60,6 +62,27 @@ def picture_feed(images: np.ndarray, pictures: np.ndarray, device: torch.device)
             yield following.result()
 
     return copied_ahead
+
+
+def _resident(
+    images: np.ndarray, pictures: np.ndarray, device: torch.device, most_bytes: float
+) -> Tensor | None:
+    """The training pictures in the device's memory; None if they take more than so many bytes.
+
+    Memory is taken before it is filled: several trials that share a GPU begin at once, and each has
+    been told of the same free bytes.
+    """
+    shape = (len(pictures), *images.shape[1:])
+    if math.prod(shape) > most_bytes:
+        return None
+    try:
+        resident = torch.empty(shape, dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError:  # another trial was faster
+        return None
+    for start in range(0, len(pictures), FILLED_AT_ONCE):
+        part = slice(start, start + FILLED_AT_ONCE)
+        resident[part] = torch.from_numpy(images[pictures[part]]).to(device)
+    return resident
 
 
 def _read_ahead(images: np.ndarray, pictures: np.ndarray) -> None:

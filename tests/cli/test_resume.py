@@ -69,7 +69,7 @@ def test_a_resumed_search_runs_as_it_was_asked_to_unless_told_otherwise(
     verbs.search(
         space=str(tmp_path / "space.yaml"), data=str(pattern_people), name="run", output=runs,
         set_=["data.resolution_px=16", "data.crop=none"],
-        concurrent=3, workers_per_trial=2, cpus_per_worker=0.5, gpus_per_worker=0.25,
+        concurrent=3, workers_per_trial=2, cpus_per_worker=0.5, gpus_per_worker=2.0,
         watchdog=0.0, disk_limit="2G",
     )  # fmt: skip
     verbs.resume("run", output=runs)
@@ -78,8 +78,8 @@ def test_a_resumed_search_runs_as_it_was_asked_to_unless_told_otherwise(
     first, again, other, last = ran
     assert again == first
     assert (first.concurrent, first.watchdog, first.disk_limit) == (3, 0.0, 2 * 2**30)
-    assert vars(first.resources) == {"workers": 2, "cpus_per_worker": 0.5, "gpus_per_worker": 0.25}
-    assert vars(other.resources) == {"workers": 1, "cpus_per_worker": 0.5, "gpus_per_worker": 0.25}
+    assert vars(first.resources) == {"workers": 2, "cpus_per_worker": 0.5, "gpus_per_worker": 2.0}
+    assert vars(other.resources) == {"workers": 1, "cpus_per_worker": 0.5, "gpus_per_worker": 2.0}
     assert (other.disk_limit, other.concurrent, other.trials) == (None, 3, first.trials + 1)
     assert last == other  # what was told otherwise stays
 

@@ -290,6 +290,19 @@ def test_a_cloud_keeps_a_head_without_gpu_and_pays_for_workers_only_while_they_w
     assert '"spot"' not in json.dumps(head["node_config"]).lower()
 
 
+def test_a_google_machine_with_a_gpu_can_boot_and_leaves_nothing_behind_when_it_is_taken_back() -> (
+    None
+):
+    config = load(CLUSTER / "gcp.yaml")
+    node = config["available_node_types"]["gpu"]["node_config"]
+    (disk,) = node["disks"]
+    zone = config["provider"]["availability_zone"]
+    assert node["machineType"].startswith("g2-")
+    # G2 takes no pd-standard, which is the default of the API.
+    assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
+    assert node["scheduling"]["instanceTerminationAction"] == "DELETE"
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_what_a_cluster_file_copies_and_installs_exists(name: str) -> None:
     config = load(CLUSTER / name)

@@ -119,13 +119,45 @@ def test_a_host_that_was_lost_a_moment_ago_is_not_asked_for_an_answer() -> None:
     assert [answer.node_id for answer in answers] == [node["NodeID"]]
 
 
+@pytest.mark.parametrize("host", ["mine", "another"])
 def test_gpus_are_of_no_use_to_a_torch_without_cuda(
-    elsewhere: str, monkeypatch: pytest.MonkeyPatch
+    host: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [room._Answer("n", "host2", {"torch": "2.13.0+cpu"}, 1.0, True, "", "", ())]
-    with pytest.raises(ClusterError, match="built without on host2"):
-        room._check_cuda(answers, TrialResources(gpus_per_worker=1.0))
-    room._check_cuda(answers, TrialResources(gpus_per_worker=0.0))
+    import ray
+
+    (node,) = ray.nodes()
+    with_gpu = {**node, "Resources": {"CPU": 2.0, "GPU": 1.0}}
+    if host == "another":
+        request.getfixturevalue("elsewhere")
+    monkeypatch.setattr("ray.nodes", lambda: [with_gpu])
+    monkeypatch.setattr(room, "versions", lambda: {"torch": "2.13.0+cpu"})
+    monkeypatch.setattr(room, "_version", {"torch": "2.13.0+cpu"}.get)
+    answer = room._Answer(node["NodeID"], node["NodeManagerHostname"], {"torch": "2.13.0+cpu"},
+                          1.0, True, "", "", room._pictures(DEMO))  # fmt: skip
+    monkeypatch.setattr(room, "_ask", lambda *given: [answer])
+    with pytest.raises(ClusterError, match=f"built without on {node['NodeManagerHostname']}"):
+        preflight(DEMO, TrialResources(gpus_per_worker=1.0))
+    assert preflight(DEMO, TrialResources(gpus_per_worker=0.0)).concurrent == 2
+
+
+def test_a_trial_does_not_train_on_the_processor_when_it_has_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    job = TrialJob(0, DEFAULTS, {}, str(tmp_path), DEMO, gpus_per_worker=0.5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    (result,) = run_watched(job)
+    assert (result["state"], result["unfit_host"]) == ("interrupted", True)
+    assert "is built without CUDA; install torch from the package index" in result["reason"]
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(ClusterError, match=r"built for CUDA 13\.0, finds none"):
+        check_host(job)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_host(job)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_host(replace(job, gpus_per_worker=0.0))
 
 
 def test_a_trial_that_fits_nowhere_is_refused_unless_the_cluster_may_grow() -> None:

@@ -7,23 +7,27 @@ import signal
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from siamtune.cli import search as verbs
+from siamtune.cli.options import output_folder
 from siamtune.config import flatten, trial_config
-from siamtune.errors import ClusterError, DataError, NoTrialSucceeded
+from siamtune.errors import ClusterError, DataError, InvalidInput, NoTrialSucceeded
 from siamtune.launch import slots as room
 from siamtune.launch.cluster import TrialResources, concurrent_trials, resolved
 from siamtune.launch.job import DataSpec, TrialJob
+from siamtune.launch.mirror import mirrored
 from siamtune.launch.preflight import versions
-from siamtune.launch.replicate import plan_replication, replicate
+from siamtune.launch.replicate import _fetch_answers, plan_replication, replicate
 from siamtune.launch.search import SearchOptions, SearchResult, run_search
 from siamtune.launch.worker import run_trial
 from siamtune.report.evidence import Evidence
@@ -37,12 +41,14 @@ from siamtune.search.replicas import Wish, read_replication, replicas_run
 from siamtune.search.runs import Run, new_run
 from siamtune.search.space import Space, load_space
 from siamtune.search.stops import ask_to_stop
+from siamtune.search.store import open_store
 from siamtune.search.study import open_study
 from siamtune.search.suggest import suggest
 from siamtune.shipping.find import trial_checkpoint
 from siamtune.training.checkpoint import read_checkpoint
 from siamtune.verification.answers import fold_metrics
-from siamtune.verification.kept import read_answers
+from siamtune.verification.kept import keep_answers, read_answers
+from siamtune.verification.pairs import VerificationPairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
@@ -492,6 +498,20 @@ def test_gpus_are_used_where_there_are_enough_unless_said_otherwise(
     assert resolved(TrialResources(workers, 1.0, asked)).gpus_per_worker == (asked or 0.0)
 
 
+@pytest.mark.parametrize(
+    ("workers", "gpus", "told"),
+    [
+        (2, 0.5, "each of the 2 workers of a trial must have a GPU of its own"),
+        (1, 1.5, "must have a part of one GPU or whole GPUs, got --gpus-per-worker 1.5"),
+    ],
+)
+def test_gpus_that_cannot_be_shared_out_are_refused(workers: int, gpus: float, told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        TrialResources(workers, 1.0, gpus)
+    for fine in (TrialResources(1, 1.0, 0.5), TrialResources(2, 1.0, 2.0), TrialResources(2)):
+        assert replace(fine) == fine
+
+
 def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: str) -> None:
     all_of_them = concurrent_trials(TrialResources(cpus_per_worker=1.0))
     assert concurrent_trials(TrialResources(cpus_per_worker=0.5)) == 2 * all_of_them
@@ -503,9 +523,11 @@ def test_more_processors_a_trial_leave_room_for_fewer_trials(ray_here: str) -> N
     [
         (TrialResources(1, 1.0, 1.0), 3),
         (TrialResources(1, 1.0, 0.5), 6),  # two trials on a GPU
+        (TrialResources(1, 1.0, 0.4), 6),  # a part of a GPU is of one, never of two
+        (TrialResources(1, 1.0, 0.6), 3),
         (TrialResources(1, 4.0, 0.5), 5),  # processors run out on the second host
         (TrialResources(2, 1.0, 1.0), 1),  # of three GPUs
-        (TrialResources(2, 1.0, 0.25), 6),
+        (TrialResources(2, 2.0, 1.0), 1),
         (TrialResources(1, 1.0, 0.0), 20),
     ],
 )
@@ -675,3 +697,48 @@ def test_the_best_are_trained_again_with_fresh_seeds_and_the_search_stays_as_it_
     assert f"luck: trial {history.ranked[0].number} led the search with AUC" in told
     page = report_page(history, Evidence(), {}, datetime.now(UTC))
     assert '<h2 id="replicas">Replicated</h2>' in page
+
+    # Nothing is to be trained for the same again: what has been made of the model since stays.
+    run.best_model.write_bytes(b"rescored since")
+    again = plan_replication(history, Wish(2, 2))
+    assert again.numbers == {
+        replica.replica for row in found.configurations for replica in row.replicas
+    }
+    assert replicate(history, again, data, options, Watcher()) is None
+    assert run.best_model.read_bytes() == b"rescored since"
+    # A smaller wish is of fewer seeds, though more are there.
+    assert (
+        replicate(history, plan_replication(history, Wish(2, 1)), data, options, Watcher()) is None
+    )
+    smaller = read_replication(run)
+    assert smaller is not None
+    assert smaller.seeds == (1,)
+    assert [[r.seed for r in row.replicas] for row in smaller.configurations] == [[1], [1]]
+
+
+def test_answers_of_replicas_that_lie_in_a_store_are_brought_for_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their workers have sent them; without them the margins would be of seeds alone."""
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    run = new_run(output_folder(f"file://{tmp_path}/bucket"), "run", "x")
+    space = load_space("quickstart")
+    records = {0: TrialRecord(0, "complete", {}, ({"epoch": 1, "val/auc": 0.9},))}
+    history = History(run, {"split": "5b1e"}, space, records)
+    plan = plan_replication(history, Wish(1, 2))
+    assert plan.numbers == {0, 1}
+    pairs = VerificationPairs(np.array([0, 2]), np.array([1, 3]), np.array([True, False]))
+    worker = tmp_path / "worker"
+    for number in plan.numbers:
+        people = np.arange(4)
+        keep_answers(worker, number, pairs, people, "5b1e", np.array([0.5, 0.25]), 0.4, 1)
+    store = open_store(f"{run.url}/{replicas_run(run).name}")
+    for path in worker.rglob("*.npz"):
+        store.write(path.relative_to(worker).as_posix(), path.read_bytes())
+    with mirrored(run, print) as mirror:
+        assert mirror is not None
+        _fetch_answers(history, plan, mirror)
+    for number in plan.numbers:
+        kept = read_answers(replicas_run(run).folder, number)
+        assert kept is not None
+        assert kept.answers.scores.tolist() == [0.5, 0.25]

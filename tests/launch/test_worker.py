@@ -3,6 +3,7 @@
 import errno
 import gc
 import weakref
+from contextlib import closing
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -14,9 +15,13 @@ from siamtune.config import DEFAULTS
 from siamtune.launch import worker
 from siamtune.launch.job import BEST, DataSpec, TrialJob
 from siamtune.launch.worker import run_trial
+from siamtune.training import trainer
 from siamtune.training.checkpoint import read_facts
 from siamtune.verification.kept import read_answers
 from siamtune.verification.metrics import roc_auc
+
+DIVERGES = {"optim.name": "sgd", "optim.lr": 10.0, "loss.name": "hadsell", "loss.distance": "l2",
+            "model.unit_length": False, "epochs": 30}  # fmt: skip
 
 
 class Circle:
@@ -99,3 +104,44 @@ def test_pictures_that_changed_since_the_start_are_refused(
     (result,) = run_trial(job)
     assert result["state"] == "failed"
     assert "must hold the pictures that it held at the start (split 5b1e)" in result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("dials", "state"),
+    [({}, "complete"), (DIVERGES, "collapsed"), (None, "failed")],
+)
+def test_no_network_is_alive_when_the_memory_of_a_trial_is_given_back(
+    tmp_path: Path, pattern_people: Path, monkeypatch: pytest.MonkeyPatch,
+    dials: dict[str, Any] | None, state: str,
+) -> None:  # fmt: skip
+    """What is alive then stays in the memory of a GPU while the next trial begins."""
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))
+    networks: list[Any] = []
+    build = trainer.build_model
+
+    def building(*given: Any, **named: Any) -> Any:
+        network = build(*given, **named)
+        networks.append(weakref.ref(network))
+        return network
+
+    alive: list[bool] = []
+    monkeypatch.setattr(trainer, "build_model", building)
+    monkeypatch.setattr(worker, "_set_modules_aside", lambda: None)
+    monkeypatch.setattr(
+        worker, "return_freed_memory", lambda: alive.append(networks[0]() is not None)
+    )
+    if dials is None:
+
+        def broken(*given: Any) -> None:
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr(worker, "keep_answers", broken)
+    small = {"epochs": 1, "data.resolution_px": 16, "data.crop": "none", "model.width": 0.25,
+             "model.embedding_size": 8, "batch.images": 16}  # fmt: skip
+    job = TrialJob(0, {**DEFAULTS, **small, **(dials or {})}, {}, str(tmp_path),
+                   DataSpec(str(pattern_people)))  # fmt: skip
+    with closing(run_trial(job)) as results:
+        while "state" not in (result := next(results)):
+            pass
+    assert result["state"] == state
+    assert alive == [False]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from siamtune.training import feed as feeding
 from siamtune.training.feed import BATCHES_AHEAD, picture_feed
 
 
@@ -47,3 +48,26 @@ def test_batches_are_read_ahead_of_their_turn(tmp_path: Path) -> None:
         assert len(asked) == len(announced)
         for (start, length), place in zip(asked, announced, strict=True):
             assert content[start : start + length].endswith(images[pictures[place]].tobytes())
+
+
+def test_pictures_that_stay_on_the_device_are_all_there_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeding, "FILLED_AT_ONCE", 7)
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 5, 5), np.uint8)
+    pictures = np.arange(59, 20, -1)
+    cpu = torch.device("cpu")
+    resident = feeding._resident(images, pictures, cpu, most_bytes=39 * 25)
+    np.testing.assert_array_equal(resident, images[pictures])
+    assert feeding._resident(images, pictures, cpu, most_bytes=39 * 25 - 1) is None
+
+
+def test_pictures_stay_with_the_host_when_another_trial_took_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def taken(*given: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", taken)
+    images = np.zeros((4, 1, 5, 5), np.uint8)
+    assert feeding._resident(images, np.arange(4), torch.device("cpu"), 1e9) is None
