@@ -20,7 +20,7 @@ from siamtune.cli.search import (
     tell,
     tell_data,
 )
-from siamtune.errors import ClusterError, NoTrialSucceeded, SiamtuneError, SpaceError
+from siamtune.errors import ClusterError, NoTrialSucceeded, SiamtuneError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from siamtune.launch.plan import SearchTime, Stage, Times, Trio
@@ -90,6 +90,11 @@ def plan(
     probe_s = 0.0 if probe_time.strip() == "0" else options.parse_duration(probe_time)
     workers = workers_per_trial or 1
     resources = TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker)
+    a_trial = workers * (gpus_per_worker or 1.0)
+    if gpus is not None and gpus < a_trial:
+        raise UsageError(
+            f"--gpus must hold one trial or more, and one takes {a_trial:g} GPUs, but got {gpus}"
+        )
     overrides = options.parse_overrides(set_, epochs)
     loaded = load_space(space, overrides=overrides, trials=trials)
     spec = data_spec(data, data_home, landmarks, split_seed)

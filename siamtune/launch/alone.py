@@ -48,6 +48,12 @@ def train_alone(
         GangDied: the workers ended in the midst of the training.
         InvalidInput: another process drives this run, or its object store cannot be written.
     """
+    resources = resources or TrialResources()
+    if threads is None:
+        several = resources.workers > 1  # each has so many processors, on whatever host
+        threads = (
+            max(1, int(resources.cpus_per_worker)) if several else len(os.sched_getaffinity(0))
+        )
     job = TrialJob(
         number=0,
         config=config,
@@ -55,9 +61,8 @@ def train_alone(
         run_folder=str(run.folder.resolve()),
         data=data,
         split=facts.get("split"),
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads,
     )
-    resources = resources or TrialResources()
     with driving(run), mirrored(run, tell) as mirror:
         if mirror is not None and resources.workers > 1:
             job = replace(job, store=run.url)
@@ -104,7 +109,7 @@ def _results(
 
     gang = Gang(resources)
     try:
-        yield gang.run(job)
+        yield gang.run(replace(job, gpus_per_worker=resources.gpus_per_worker or 0.0))
     finally:
         gang.close()
 

@@ -210,7 +210,7 @@ def forecast(
         on_gpus = _search_time(
             space,
             trials,
-            min(trials, max(1, int(gpus / per_trial + 1e-6))),
+            min(trials, int(gpus / per_trial + 1e-6)),
             lambda number, random: _faster(cost(number, random), faster),
             ready_s,
         )
@@ -289,7 +289,7 @@ class _Reckoner:
         return TrialCost(
             self._epoch_s(drawn, like, theirs),
             like.cost.start_s + like.open_s + HAND_OVER_S,
-            tuple(self._shared(drawn, like)),
+            tuple(self._shared(drawn, like, self._share)),
         )
 
     def architectures(self, others: Sequence[_Drawn]) -> Iterator[ArchitectureTime]:
@@ -357,14 +357,17 @@ class _Reckoner:
         pictures_s = replace(like.cost, save_s=0.0).epoch_s(drawn.load) * growth
         return pictures_s / self._workers + like.cost.save_s
 
-    def _shared(self, drawn: _Drawn, like: Measured) -> Iterator[tuple[str, float]]:
-        """What the first trial of its kind must prepare."""
+    def _shared(
+        self, drawn: _Drawn, like: Measured, share: float = 1.0
+    ) -> Iterator[tuple[str, float]]:
+        """What the first trial of its kind must prepare, and how long: processor seconds, or a
+        `share` of those that spread over all processors."""
         count = len(self._data.pictures)
         if drawn.boxes is not None:
-            yield drawn.boxes, self._detect_s(drawn.boxes) * count * self._share
+            yield drawn.boxes, self._detect_s(drawn.boxes) * count * share
         if drawn.variant is None:
             return
-        yield drawn.variant, like.cut_s * count * self._share
+        yield drawn.variant, like.cut_s * count * share
         name = drawn.config.data.normalization
         fits = [m.fit_s for m, config in self._measured if config.data.normalization == name]
         yield f"{drawn.variant} {name}", max(fits, default=0.0)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -33,6 +34,8 @@ MOST_PROBERS = 16  # enough to feel what side by side costs
 WHITENED = 2048
 # How the time of a whitening fit grows with its pictures, up to as many as there are pixels.
 WHITENING_EXPONENT = 2.5
+# A process that imports from a network disk takes its time; on a cluster in use none may find room.
+PLACED_S, OTHERS_PLACED_S = 300.0, 60.0
 DETECTED = 24  # pictures to time a detector on
 MOST_FAILURES = 20  # of configurations, when the time is up
 
@@ -88,11 +91,21 @@ class Prober:
 
         torch.set_num_threads(threads)
         self._spec = DataSpec(**data)
-        self._data = open_data(self._spec)
-        began = perf_counter()
-        _opened(self._data.source, self._spec)
-        self._open_s = perf_counter() - began
         self._samples: dict[tuple[int, bool, str], tuple[Faces, float, float]] = {}
+
+    def here(self) -> None:
+        """Answer as soon as the cluster has given this process what it holds."""
+
+    @cached_property
+    def _data(self) -> Data:
+        return open_data(self._spec)
+
+    @cached_property
+    def _open_s(self) -> float:
+        source = self._data.source
+        began = perf_counter()
+        _opened(source, self._spec)
+        return perf_counter() - began
 
     def warm_up(self) -> None:
         """The first training of a process imports what the others find."""
@@ -121,16 +134,17 @@ class Prober:
     def detect(self, style: str) -> float:
         """Seconds that a detector takes for a picture on one processor."""
         data, count = self._data, min(DETECTED, len(self._data.pictures))
-        few = replace(
-            data.pictures,
-            **{
-                name: getattr(data.pictures, name)[:count]
-                for name in ("offsets", "heights", "widths", "positions")
-            },
-        )
+
+        def first(count: int) -> Pictures:
+            names = ("offsets", "heights", "widths", "positions")
+            cut = {name: getattr(data.pictures, name)[:count] for name in names}
+            return replace(data.pictures, **cut)
+
         landmarks = Path(self._spec.landmarks) if self._spec.landmarks else None
+        # A detector is built once a process; a search pays for that once, not once in 24 pictures.
+        find_faces(first(1), style, landmarks)
         began = perf_counter()
-        find_faces(few, style, landmarks)
+        find_faces(first(count), style, landmarks)
         return (perf_counter() - began) / count
 
     def _sample(self, config: TrialConfig) -> tuple[Faces, float, float]:
@@ -169,7 +183,7 @@ class Probers:
             num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker or 0.0
         )
         began = time.monotonic()
-        self._idle = [self._start() for _ in range(min(slots, MOST_PROBERS))]
+        self._idle = self._placed([self._start() for _ in range(min(slots, MOST_PROBERS))])
         self.count = len(self._idle)
         try:
             ray.get([actor.warm_up.remote() for actor in self._idle])
@@ -235,6 +249,22 @@ class Probers:
         for config, reason in self._ask("one_step", iter(configs), tell):
             done += 1
             yield config, reason
+
+    def _placed(self, actors: Sequence[Any]) -> list[Any]:
+        """Those that the cluster has a place for; somebody else may use it, too."""
+        waiting = {actor.here.remote(): actor for actor in actors}
+        placed, _ = ray.wait(list(waiting), num_returns=1, timeout=PLACED_S)
+        if placed:  # the others need not be waited for as long
+            placed, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=OTHERS_PLACED_S)
+        for reference, actor in waiting.items():
+            if reference not in placed:
+                ray.kill(actor)
+        if not placed:
+            raise ClusterError(
+                f"a process like a trial's must find its place within {PLACED_S:.0f} s, but none "
+                "did: others use the cluster; `ray status` tells who, or measure later"
+            )
+        return [waiting[reference] for reference in placed]
 
     def _start(self) -> Any:
         return self._actor.remote(*self._arguments)

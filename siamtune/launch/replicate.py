@@ -31,6 +31,7 @@ from siamtune.search.replicas import (
     Wish,
     best_configurations,
     fresh_seeds,
+    read_replication,
     replicas_of,
     replicas_run,
     to_train,
@@ -38,8 +39,8 @@ from siamtune.search.replicas import (
 from siamtune.search.runs import Run, write_text
 from siamtune.search.study import Proposal
 from siamtune.training.checkpoint import ship_model
-from siamtune.verification.bootstrap import identity_replicates
-from siamtune.verification.kept import KeptAnswers, read_answers
+from siamtune.verification.bootstrap import enough_people, identity_replicates
+from siamtune.verification.kept import kept_paths, read_answers
 from siamtune.verification.replication import Comparison, compare
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Plan:
     configurations: tuple[Configuration, ...]
     seeds: tuple[int, ...]
     missing: tuple[Replica, ...]  # to be trained yet
+    numbers: frozenset[int]  # of these and of those that are trained
 
     @property
     def trainings(self) -> int:
@@ -83,7 +85,15 @@ def plan_replication(history: History, wish: Wish) -> Plan:
     configurations = tuple(best_configurations(history, wish.configurations))
     seeds = tuple(fresh_seeds(history, wish.seeds))
     there = read_records(replicas_run(history.run).trials_path)
-    return Plan(wish, configurations, seeds, tuple(to_train(configurations, seeds, there)))
+    missing = tuple(to_train(configurations, seeds, there))
+    known = {
+        record.number
+        for configuration in configurations
+        for seed, record in replicas_of(configuration, there.values()).items()
+        if seed in seeds and record.ended_for_good and record.state in ("complete", "collapsed")
+    }
+    numbers = frozenset(known | {replica.number for replica in missing})
+    return Plan(wish, configurations, seeds, missing, numbers)
 
 
 def replicate(
@@ -105,6 +115,8 @@ def replicate(
     with driving(history.run), mirrored(history.run, view.log) as mirror:
         if plan.missing and (ended := _train(history, plan, data, options, view, mirror)):
             return ended
+        if mirror is not None:
+            _fetch_answers(history, plan, mirror)
         found = _ship(history, _measure(history, plan, progress), mirror)
         text = json.dumps(found.document(), indent=2) + "\n"
         write_text(history.run.folder / FILE, text)
@@ -211,6 +223,16 @@ def _value(history: History, record: TrialRecord) -> float:
     return best[objective.metric]
 
 
+def _fetch_answers(history: History, plan: Plan, mirror: Mirror) -> None:
+    """Bring what workers have kept of the replicas' answers: it lies in the store alone."""
+    run, replicas = history.run, replicas_run(history.run)
+    for number in sorted(plan.numbers):
+        paths = kept_paths(replicas.folder, number, history.facts.get("split"))
+        for path in paths:
+            if not path.exists():
+                mirror.fetch(path.relative_to(run.folder).as_posix())
+
+
 def _measure(history: History, plan: Plan, progress: "Progress | None") -> Replication:
     """What the replicas came to.
 
@@ -220,7 +242,14 @@ def _measure(history: History, plan: Plan, progress: "Progress | None") -> Repli
     objective = history.space.objective
     records = read_records(replicas_run(history.run).trials_path)
     of_each = [
-        (configuration, replicas_of(configuration, records.values()))
+        (
+            configuration,
+            {
+                seed: record
+                for seed, record in replicas_of(configuration, records.values()).items()
+                if seed in plan.seeds  # an earlier wish may have had more, or others
+            },
+        )
         for configuration in plan.configurations
     ]
     complete = [
@@ -302,7 +331,10 @@ def _drawn(
     folder = replicas_run(history.run).folder
     kept = [[read_answers(folder, record.number) for record in of_one] for of_one in complete]
     everyone = [answers for of_one in kept for answers in of_one]
-    if any(answers is None or not _resampled(answers) for answers in everyone):
+    if any(
+        answers is None or not enough_people(answers.answers.same, answers.answers.left)
+        for answers in everyone
+    ):
         return None, None
     pairs = len(everyone[0].pairs) if everyone[0] else None
     if metric not in OVER_PEOPLE:
@@ -323,11 +355,6 @@ def _drawn(
                 progress("drawing people", done, len(everyone))
         means.append(np.mean(each, axis=0))
     return means, pairs
-
-
-def _resampled(kept: KeptAnswers) -> bool:
-    """Whether two people or more have positive pairs: else there is nobody to resample."""
-    return len(np.unique(kept.answers.left[kept.answers.same])) > 1
 
 
 def _result(history: History, record: TrialRecord) -> ReplicaResult:
@@ -374,6 +401,9 @@ def _ship(history: History, found: Replication, mirror: Mirror | None) -> Replic
         return found
     best = (max if objective.mode == "max" else min)(there, key=lambda model: model.value)
     found = found.model_copy(update={"best": best})
+    before = read_replication(run)
+    if before is not None and before.best == best and run.best_model.exists():
+        return found  # it has been shipped, and perhaps rescored since
     config = {**history.space.fixed, **record.config, "seed": best.seed}
     write_text(run.folder / "best.yaml", config_yaml(config, _about(run, found)))
     ship_model(models[best], run.best_model)

@@ -86,6 +86,11 @@ def read_answers(run: Path, trial: int) -> KeptAnswers | None:
     return KeptAnswers(pairs, Answers(scores, pairs.same, *people, threshold), epoch, split)
 
 
+def kept_paths(run: Path, trial: int, split: str | None) -> list[Path]:
+    """Where a trial's answers are kept, and the pairs of its split if that is known."""
+    return [_scores_path(run, trial), *([_pairs_path(run, split)] if split else [])]
+
+
 def wrong_pairs(kept: KeptAnswers, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the pairs farthest on the wrong side of the threshold, farthest first.
 

@@ -1,5 +1,6 @@
 """One configuration on several workers: what its record says when they are gone."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from siamtune.cli.options import output_folder
 from siamtune.config import DEFAULTS
 from siamtune.launch import alone
+from siamtune.launch.cluster import TrialResources
 from siamtune.launch.gang import GangDied
-from siamtune.launch.job import DataSpec
+from siamtune.launch.job import DataSpec, TrialJob
 from siamtune.search.records import read_records
 from siamtune.search.runs import Run, find_run, new_run
 from siamtune.search.store import open_store
@@ -61,3 +63,29 @@ def test_what_a_training_writes_in_the_copy_of_its_store_is_not_fetched_over(
     alone.train_alone(run, DEFAULTS, DataSpec("demo"), facts, 1, lambda line: None)
     assert read_records(run.trials_path)[0].epoch == 1
     assert open_store(run.url or "").read("trials.jsonl") == run.trials_path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads"),
+    [
+        (TrialResources(1), len(os.sched_getaffinity(0))),
+        (TrialResources(4, cpus_per_worker=2.5), 2),
+    ],
+)
+def test_workers_take_the_processors_that_they_hold_and_one_alone_takes_all(
+    resources: TrialResources, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[TrialJob] = []
+
+    @contextmanager
+    def group(job: TrialJob, *given: object) -> Iterator[Iterator[dict[str, Any]]]:
+        jobs.append(job)
+        yield iter([{"state": "complete"}])
+
+    monkeypatch.setattr(alone, "_results", group)
+    facts = {"data": "demo", "protocol": "identity-holdout", "split": "5b1e"}
+    alone.train_alone(
+        Run(tmp_path), DEFAULTS, DataSpec("demo"), facts, None, lambda line: None,
+        resources=resources,
+    )  # fmt: skip
+    assert jobs[0].threads == threads

@@ -5,6 +5,7 @@ import os
 from itertools import islice
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from typer.testing import CliRunner
 
 from siamtune.cli.main import app
 from siamtune.config import trial_config
-from siamtune.errors import ClusterError, SpaceError
+from siamtune.errors import ClusterError, SpaceError, UsageError
+from siamtune.launch import probe
 from siamtune.launch.cluster import TrialResources
 from siamtune.launch.job import DataSpec
 from siamtune.launch.plan import HAND_OVER_S, _Reckoner, possible_variants, stages, trios
-from siamtune.launch.probe import Measured, open_data
+from siamtune.launch.probe import Measured, Probers, open_data
 from siamtune.search.space import Space, load_space, random_trials
 from siamtune.training.probe import Cost, epoch_load
 
@@ -124,6 +126,48 @@ def test_a_trial_that_fits_nowhere_is_told_after_the_rest(
     assert "two trials are tied" in result.stdout
     assert isinstance(result.exception, ClusterError)
     assert "one trial needs 8 x 1 CPU" in str(result.exception)
+
+
+def test_gpus_that_hold_no_trial_are_refused(
+    space: Space, tmp_path: Path, pattern_people: Path
+) -> None:
+    result = plan(tmp_path, pattern_people, "--gpus", "2", "--workers-per-trial", "4")
+    assert isinstance(result.exception, UsageError)
+    assert "one takes 4 GPUs, but got 2" in str(result.exception)
+
+
+def test_a_cluster_that_others_use_is_told_and_not_waited_for_for_ever(
+    pattern_people: Path, ray_here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(probe, "PLACED_S", 2.0)
+    everything = ray.cluster_resources()["CPU"] - 0.25
+    holder = ray.remote(num_cpus=everything)(
+        type("Holder", (), {"here": lambda self: None})
+    ).remote()
+    ray.get(holder.here.remote())
+    try:
+        with pytest.raises(ClusterError, match="must find its place within 2 s, but none did"):
+            Probers(DataSpec(str(pattern_people)), TrialResources(cpus_per_worker=1.0), 2)
+    finally:
+        ray.kill(holder)
+
+
+def test_what_must_be_prepared_is_told_in_processor_seconds_and_timed_by_its_share(
+    space: Space, pattern_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIAMTUNE_CACHE", str(tmp_path / "cache"))  # nothing is prepared yet
+    spec = DataSpec(str(pattern_people))
+    values = next(v for v in islice(random_trials(space, 0), 200) if v["data.resolution_px"] == 32)
+    measured = Measured(values, Cost(0.001, 0.0005, 0.25, 3.0, 1, "cpu"), 0.01, 0.0, 0.5)
+    probers = SimpleNamespace(detect=lambda style: 0.0)
+    reckoner = _Reckoner(spec, open_data(spec), TrialResources(), probers, [measured], 1, 3)  # type: ignore[arg-type]
+    reckoner._share = 0.25
+    drawn = reckoner.drawn(values)
+    work_s = 0.01 * 200
+    assert sum(s for _, s in reckoner.cost(drawn, Random(0)).shared_s) == pytest.approx(work_s / 4)
+    assert reckoner.variants(space, 1, [drawn], []).seconds == pytest.approx(work_s)
 
 
 def test_a_space_of_which_nothing_can_be_built_has_no_plan(

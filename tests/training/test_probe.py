@@ -60,7 +60,7 @@ def test_a_measure_foretells_an_epoch_of_the_trainer(tiny_faces: Faces, tmp_path
     size = (tmp_path / "checkpoint").stat().st_size
     assert cost.checkpoint_bytes == pytest.approx(size, rel=0.02)
     seconds = cost.epoch_s(epoch_load(config, tiny_faces)) - cost.save_s
-    assert seconds == pytest.approx(epoch.metrics["seconds"], rel=9)  # on a machine in turmoil
+    assert 0.1 < seconds / epoch.metrics["seconds"] < 10  # on a machine in turmoil
 
 
 def test_fewer_faces_keep_people_in_their_parts(tiny_faces: Faces) -> None:
