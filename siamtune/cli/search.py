@@ -447,7 +447,6 @@ def _replicate(
     """Train the best again with fresh seeds; why that ended early, if it did."""
     from siamtune.launch.replicate import plan_replication, replicate
     from siamtune.report.live import LiveView
-    from siamtune.report.progress import progress_bar
     from siamtune.search.history import History
     from siamtune.search.replicas import replicas_run
 
@@ -456,11 +455,10 @@ def _replicate(
     plan = plan_replication(history, wish)
     tell(str(plan))
     on = str(history.facts["data"])
-    with (
-        LiveView(replicas_run(run), space, data=on, trials=plan.trainings, noun="replica") as view,
-        progress_bar() as progress,
-    ):
-        return replicate(history, plan, data, search_options, view, progress)
+    with LiveView(
+        replicas_run(run), space, data=on, trials=plan.trainings, noun="replica", of=plan.numbers
+    ) as view:
+        return replicate(history, plan, data, search_options, view, view.advance)
 
 
 def _open_test(result: "SearchResult", space: "Space") -> None:

@@ -124,7 +124,7 @@ def evaluate(
         fold for fold in folds if asked[fold.number] and not run.fold_model(fold.number).exists()
     ]
     if machines is not None and (len(untrained) > 1 or (untrained and machines.named)):
-        _train_side_by_side(run, config, data, untrained, machines)
+        _train_side_by_side(run, config, data, untrained, len(folds), machines)
     for fold in folds:
         missing = asked[fold.number]
         if not missing:
@@ -322,16 +322,19 @@ def _train_side_by_side(
     config: Mapping[str, Any],
     data: DataSpec,
     folds: Sequence[Fold],
+    of_protocol: int,
     machines: Machines,
 ) -> None:
     """Train folds on the cluster's slots, or go on with them; each is kept as soon as it is done.
+
+    `of_protocol` is how many folds there are with those that are trained.
 
     Raises: as `evaluate`.
     """
     by_number = {fold.number: fold for fold in folds}
     alone = Space(Objective(), StudySettings(trials=len(folds)), dict(config), (), ())
     on = f"{data.source}, {data.protocol}"
-    with LiveView(run, alone, data=on, trials=len(folds), noun="fold") as view:
+    with LiveView(run, alone, data=on, trials=of_protocol, noun="fold") as view:
         slots = open_slots(machines, data, run, len(folds), view.log)
         from siamtune.launch.proposers import ListProposer
         from siamtune.launch.searcher import Driver

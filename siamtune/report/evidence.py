@@ -43,10 +43,15 @@ def default_configs() -> dict[str, dict[str, object]]:
 
 
 def default_trials(history: History) -> dict[str, int]:
-    """Trials of a run that measured one of `default_configs`, whatever their epochs and seed."""
+    """Complete trials of a run that are one of `default_configs`, whatever their epochs and seed.
+
+    One that was stopped early is no measure of a default beside trials that were not.
+    """
     found: dict[str, int] = {}
     for name, wanted in default_configs().items():
         for record in history.ranked:
+            if record.state != "complete":
+                continue
             config = history.config(record)
             if all(config[d] == wanted[d] for d in DEFAULTS if d not in NOT_COMPARED):
                 found[name] = record.number

@@ -145,7 +145,9 @@ def _calibration(axes: Axes, pairs: Sequence[Pair], verifier: Verifier) -> None:
     reach = 6 / max(verifier.calibration.slope, 1e-6)  # beyond it the curve is flat
     middle = verifier.threshold
     low = min(middle - reach, scores.min() - reach / 20)
-    high = max(min(0.0, middle + reach), scores.max() + reach / 20)
+    # A distance, which is scored by its negative, ends at 0; what a scorer gives has no end.
+    end = middle + reach if verifier.scorer is not None else min(0.0, middle + reach)
+    high = max(end, scores.max() + reach / 20)
     x = np.linspace(low, high, 400)
     axes.axvspan(low, middle, color=DIFFERENT, alpha=0.06, linewidth=0)
     axes.axvspan(middle, high, color=SAME, alpha=0.06, linewidth=0)

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from siamtune.report.table import STATES, total_epochs
-from siamtune.search.dials import dial_value
+from siamtune.search.dials import dial_schema, dial_value
 from siamtune.search.dimensions import (
     ChoiceDimension,
     Dimension,
@@ -24,19 +24,40 @@ from siamtune.search.history import History
 from siamtune.search.records import TrialRecord, best_epoch
 from siamtune.search.suggest import distribution
 
+# More trials than this make a page that no browser likes; it is told what was left out.
+MOST_DRAWN = 1000
 # PED-ANOVA compares the best trials with all; Optuna's advice is five or more among the best.
 LEAST_FOR_IMPORTANCE = 20
 LEAST_AMONG_BEST = 5
-# With few trials PED-ANOVA finds importance in noise; so much of it shuffled values show too.
-SHUFFLES, CHANCE = 20, 0.05
+# With few trials PED-ANOVA finds importance in noise: what counts is above that of all of so many
+# shufflings of the values. Of dials that do nothing one in 21 is, too.
+SHUFFLES = 20
 # Of the complete trials, the best that are looked at for bounds, and how near a bound is "on" it.
 BEST_SHARE, LEAST_FOR_BOUNDS, BEST_MOST = 0.25, 4, 10
 NEAR_BOUND = 0.1
 MOST_ON_BOUND = 0.6
+# So rarely as many would lie there if they lay anywhere: of four sizes each end has a quarter.
+LUCK = 0.05
+FINE_GRID = 1000  # a grid of more steps is as good as none
 # A range is cut into so many parts when it is asked what was never tried to the end.
 PARTS = 4
 LEAST_FOR_PARTS = 8
 WIDEN_BY = 1 / 3  # of the range
+
+
+def drawn_trials(history: History) -> dict[int, TrialRecord]:
+    """The trials that a report draws and lists: all, or of very many the best and some others.
+
+    Half of the room is for the best; the rest is spread evenly over those that are left.
+    """
+    order = list(history.ranked)
+    placed = {record.number for record in order}
+    order += [record for number, record in history.records.items() if number not in placed]
+    if len(order) > MOST_DRAWN:
+        best, others = order[: MOST_DRAWN // 2], order[MOST_DRAWN // 2 :]
+        room = MOST_DRAWN - len(best)
+        order = best + [others[at * len(others) // room] for at in range(room)]
+    return {record.number: record for record in order}
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ class Importance:
     """How much each dial sets the best trials apart (they sum to 1), or why that is not known."""
 
     shares: Mapping[str, float]  # largest first
-    beyond_chance: frozenset[str]  # dials whose importance shuffled values hardly ever give
+    beyond_chance: frozenset[str]  # dials with more importance than shuffled values ever gave
     trials: int
     epoch: int  # all trials are compared after so many epochs
     problem: str = ""
@@ -100,9 +121,7 @@ def importance(history: History) -> Importance:
         shuffled = [raw(random.sample(values, len(values))) for _ in range(SHUFFLES)]
     total = sum(found.values()) or 1.0
     beyond = {
-        name
-        for name, value in found.items()
-        if sum(other[name] >= value for other in shuffled) <= CHANCE * SHUFFLES
+        name for name, value in found.items() if all(other[name] < value for other in shuffled)
     }
     order = sorted(found, key=lambda name: -found[name])
     return Importance(
@@ -146,7 +165,10 @@ class OnBound:
 
 
 def on_bounds(history: History) -> list[OnBound]:
-    """Dials with most of the best complete trials within a tenth of the range of one bound."""
+    """Dials with most of the best complete trials within a tenth of the range of one bound, and
+    more than would be there by luck."""
+    from scipy.stats import binom
+
     complete = [record for record in history.ranked if record.state == "complete"]
     share = math.ceil(len(complete) * BEST_SHARE)
     best = complete[: min(BEST_MOST, max(LEAST_FOR_BOUNDS, share))]
@@ -161,7 +183,8 @@ def on_bounds(history: History) -> list[OnBound]:
             ("lower", dimension.low, sum(p <= NEAR_BOUND for p in places)),
             ("upper", dimension.high, sum(p >= 1 - NEAR_BOUND for p in places)),
         ):
-            if count >= MOST_ON_BOUND * len(places):
+            by_luck = binom.sf(count - 1, len(places), _share_at(dimension, end))
+            if count >= MOST_ON_BOUND * len(places) and by_luck < LUCK:
                 wider = _wider(dimension, end)
                 found.append(OnBound(dimension.name, end, bound, count, len(places), wider))
     return found
@@ -180,27 +203,74 @@ def has(record: TrialRecord, dimension: Dimension) -> bool:
     return dimension.name in record.config and holds(dimension, record.config[dimension.name])
 
 
+def _share_at(dimension: FloatDimension | IntDimension, end: str) -> float:
+    """The share of a range that counts as its end; of a grid, what its values there are drawn for.
+
+    A value of a grid is drawn for all that is nearer to it than to its neighbours.
+    """
+    low, high, step = float(dimension.low), float(dimension.high), float(dimension.step or 0)
+    if not step or (high - low) / step > FINE_GRID:
+        return NEAR_BOUND
+    values = [min(low + k * step, high) for k in range(round((high - low) / step) + 1)]
+    places = [place(dimension, value) for value in values]
+    near = [p <= NEAR_BOUND if end == "lower" else p >= 1 - NEAR_BOUND for p in places]
+    scale = math.log if dimension.log else float
+    edges = [scale(values[0] - step / 2), *(scale(value + step / 2) for value in values)]
+    drawn = [above - below for below, above in pairwise(edges)]
+    return sum(room for room, at in zip(drawn, near, strict=True) if at) / sum(drawn)
+
+
 def _wider(dimension: FloatDimension | IntDimension, end: str) -> Dimension | None:
-    """The range a third longer at one end, as far as the dial allows."""
+    """The range a third longer at one end, or as far as the dial allows; None if not at all."""
     low, high = float(dimension.low), float(dimension.high)
-    beyond: float
+    bound, way = (high, 1) if end == "upper" else (low, -1)
+    limit, excluded = _limit(dimension, end)
     if dimension.log:
-        factor = (high / low) ** WIDEN_BY
-        beyond = high * factor if end == "upper" else low / factor
-        beyond = float(f"{beyond:.2g}")
+        beyond = bound * (high / low) ** (way * WIDEN_BY)
     else:
-        room = (high - low) * WIDEN_BY
-        if dimension.step:
-            room = math.ceil(room / dimension.step) * dimension.step
-        beyond = float(f"{high + room if end == 'upper' else low - room:.6g}")
-    if isinstance(dimension, IntDimension):
-        beyond = round(beyond)
-    try:
-        beyond = dial_value(dimension.name, beyond)
-    except ValueError:  # nothing so far out is allowed
+        beyond = bound + way * (high - low) * WIDEN_BY
+    if dimension.step is not None:
+        step = float(dimension.step)
+        most = math.inf
+        if math.isfinite(limit):
+            room = abs(limit - bound) / step
+            most = math.ceil(room - 1e-9) - 1 if excluded else math.floor(room + 1e-9)
+        beyond = bound + way * min(math.ceil(abs(beyond - bound) / step - 1e-9), most) * step
+        beyond = float(f"{beyond:.6g}")
+    elif way * (beyond - limit) >= 0:
+        beyond = float(f"{(bound + limit) / 2:.6g}") if excluded else limit
+    else:
+        beyond = _rounded_beyond(beyond, bound, way)
+    if way * (beyond - bound) <= 0:
         return None
-    change: dict[str, Any] = {"high" if end == "upper" else "low": beyond}
+    value = round(beyond) if isinstance(dimension, IntDimension) else beyond
+    change: dict[str, Any] = {
+        "high" if end == "upper" else "low": dial_value(dimension.name, value)
+    }
     return replace(dimension, **change)
+
+
+def _limit(dimension: FloatDimension | IntDimension, end: str) -> tuple[float, bool]:
+    """How far a dial may go in one direction, and whether not quite so far."""
+    schema = dial_schema(dimension.name)
+    number = next(b for b in schema.get("anyOf", [schema]) if b["type"] in ("number", "integer"))
+    inclusive, exclusive, none = (
+        ("maximum", "exclusiveMaximum", math.inf)
+        if end == "upper"
+        else ("minimum", "exclusiveMinimum", -math.inf)
+    )
+    limit, excluded = float(number.get(inclusive, none)), False
+    if exclusive in number:
+        limit, excluded = float(number[exclusive]), True
+    if dimension.log and end == "lower" and limit <= 0:  # a logarithm begins above 0
+        return 0.0, True
+    return limit, excluded
+
+
+def _rounded_beyond(value: float, bound: float, way: int) -> float:
+    """A value in as few digits, two or more, as leave it beyond a bound."""
+    shorter = (float(f"{value:.{digits}g}") for digits in range(2, 7))
+    return next((each for each in shorter if way * (each - bound) > 0), value)
 
 
 @dataclass(frozen=True)
@@ -223,7 +293,12 @@ def untried(history: History) -> list[Untried]:
     found = []
     for dimension in history.space.dimensions:
         ended = [record for record in complete if has(record, dimension)]
-        begun = [r for r in history.records.values() if r not in ended and has(r, dimension)]
+        of_them = {record.number for record in ended}
+        begun = [
+            record
+            for number, record in history.records.items()
+            if number not in of_them and has(record, dimension)
+        ]
         if isinstance(dimension, ChoiceDimension):
             missing: Collection[Any] = [
                 value

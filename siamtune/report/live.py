@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -45,6 +45,7 @@ FINAL_SHOWN = 10  # and in the closing table
 HEADER_ROWS = 9  # everything in the view that is no trial
 # A guess at the time left is none before so many trials have ended.
 ENDED_FOR_ESTIMATE = 3
+WORK_TOLD_S = 5.0  # between two lines on work that is no training
 OPEN = ("running", "interrupted")
 FAULTS = ("collapsed", "invalid", "out_of_memory", "failed", "lost")
 
@@ -52,7 +53,7 @@ FAULTS = ("collapsed", "invalid", "out_of_memory", "failed", "lost")
 class LiveView:
     """Shows a search on stderr from `with` to its end; every call costs the same at any size.
 
-    `noun` is what its trials are called.
+    `noun` is what its trials are called; `of` are the numbers of those that are shown, if not all.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LiveView:
         data: str,
         trials: int,
         noun: str = "trial",
+        of: Collection[int] | None = None,
         console: Console | None = None,
     ) -> None:
         if console is None:
@@ -75,10 +77,13 @@ class LiveView:
         self._data = data
         self._trials = trials
         self._noun, self._nouns = noun, f"{noun}s"
+        self._of = of
         self._began = time.monotonic()
         self._states: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._ended_before: int | None = None  # trials of earlier sittings, once they are known
+        self._here: set[int] = set()  # trials of this sitting
+        self._work, self._work_told = "", 0.0  # what is done besides training
         self._running: dict[int, TrialRecord] = {}
         self._best: list[TrialRecord] = []
         self._fault: TrialRecord | None = None
@@ -110,7 +115,10 @@ class LiveView:
     ) -> None:
         if self._live:
             self._live.stop()
-        ended = Text(f"{sum(self._counts.values())} {self._nouns} in {duration(self._elapsed())}")
+        here, known = len(self._here), sum(self._counts.values())
+        ended = Text(f"{here} {self._nouns} in {duration(self._elapsed())}")
+        if known > here:
+            ended.append(f" ({known} in all)")
         if self._counts:
             ended.append(": ").append_text(states_text(self._counts))
         self._console.print(ended)
@@ -119,10 +127,11 @@ class LiveView:
         """Take in the trial that has just changed; `records` are all, read at the first call."""
         with self._lock:
             if self._ended_before is None:
-                earlier = [r for r in records.values() if r.number != changed.number]
-                for record in earlier:
-                    self._take(record)
+                for record in records.values():
+                    if record.number != changed.number and self._shows(record.number):
+                        self._take(record)
                 self._ended_before = self._ended()
+            self._here.add(changed.number)
             began = self._states.get(changed.number) != "running"
             leader = self._best[:1]
             self._take(changed)
@@ -140,6 +149,18 @@ class LiveView:
     def log(self, line: str) -> None:
         """Show a line that stays."""
         self._print(line)
+
+    def advance(self, what: str, done: int, total: int) -> None:
+        """Show work that is no training: on a terminal in its place, else a line now and then."""
+        line = f"{what}: {done} of {total}"
+        self._work = line if done < total else ""
+        now = time.monotonic()
+        if not self._live and now - self._work_told > WORK_TOLD_S:
+            self._work_told = now
+            self._print(line)
+
+    def _shows(self, number: int) -> bool:
+        return self._of is None or number in self._of
 
     def _take(self, record: TrialRecord) -> None:
         before = self._states.get(record.number)
@@ -228,6 +249,8 @@ class LiveView:
             f"{ended} of {self._trials} {self._nouns}",
         )
         parts: list[Text | Table] = [title, bar, states_text(self._counts, " · ")]
+        if self._work:
+            parts.append(Text(self._work, "dim", no_wrap=True, overflow="ellipsis"))
         if self._fault is not None:
             what = self._fault.state.replace("_", " ")
             fault = (
@@ -236,7 +259,7 @@ class LiveView:
             parts.append(Text(fault, "red", no_wrap=True, overflow="ellipsis"))
         if not self._running and not self._best:
             return [*parts, Text(f"no {self._noun} runs yet: Ray is starting", "dim")]
-        room = max(2, height - HEADER_ROWS)
+        room = max(2, height - HEADER_ROWS - bool(self._work))
         best = self._best[: max(1, room // 2)]
         running = list(self._running.values())
         hidden = max(0, len(running) - (room - len(best)))

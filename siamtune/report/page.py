@@ -6,6 +6,7 @@ what stands in a name or a reason stays text even where escaping should fail.
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
@@ -55,6 +56,7 @@ from siamtune.search.dimensions import described
 from siamtune.search.history import History
 from siamtune.search.openings import read_openings
 from siamtune.search.replicas import Replication, read_replication
+from siamtune.search.settings import StudySettings
 
 
 def report_page(
@@ -144,14 +146,13 @@ def _header(
     if isinstance(people, dict):
         shares = ", ".join(f"{as_text(count)} {as_text(part)}" for part, count in people.items())
         about.append(("people", shares + (f"; {as_text(pictures)} pictures" if pictures else "")))
-    scheduler = space.study.scheduler
     if replicated is not None:
         about.append(("with fresh seeds", as_text("; ".join(replication_lines(replicated)))))
     openings = read_openings(history.run)
     about += [("test people", as_text(line)) for line in opening_lines(openings)]
     if leading := front_numbers(records.values(), space.objective):
         about.append(("front", "not beaten in both: trials " + ", ".join(map(str, leading))))
-    command = " ".join(map(str, facts.get("command", [])))
+    command = shlex.join(map(str, facts.get("command", [])))
     about += [
         (
             "objective",
@@ -161,26 +162,37 @@ def _header(
                 for each in space.objective.each
             ),
         ),
-        ("proposed by", as_text(f"{space.study.sampler}, stopped early by {scheduler.name}")),
+        *([("proposed by", as_text(_proposed_by(space.study)))] if space.dimensions else []),
         ("begun", as_text(moment(facts.get("created")))),
         (
             "command",
             f"<code>siamtune {as_text(command)}</code>",
         ),
     ]
+    chosen = (
+        "The best of many trials was chosen by these numbers"
+        if space.dimensions
+        else "The epoch of the model was chosen by these numbers"
+    )
     told = "below," if openings else "whom the search never opened,"
     caution = (
         ""
         if winner is None
         else (
-            "<p class='why'>Every number is of validation people, whom no training saw. The best "
-            "of many trials was chosen by these numbers and is a little too good; the test people, "
-            f"{told} tell by how much.</p>"
+            "<p class='why'>Every number is of validation people, whom no training saw. "
+            f"{chosen} and is a little too good; the test people, {told} tell by how much.</p>"
         )
     )
     return (
         f"<h1>{as_text(history.run.name)}</h1><p class='soft'>{standing}</p>"
         f'<div class="numbers">{numbers}</div>{caution}{panel(facts_list(about))}'
+    )
+
+
+def _proposed_by(study: StudySettings) -> str:
+    name = study.scheduler.name
+    return (
+        f"{study.sampler}, {'none stopped early' if name == 'none' else f'stopped early by {name}'}"
     )
 
 

@@ -19,6 +19,7 @@ from siamtune.report.charts import (
 from siamtune.report.findings import (
     LEAST_FOR_BOUNDS,
     Importance,
+    drawn_trials,
     fields,
     has,
     on_bounds,
@@ -34,6 +35,7 @@ from siamtune.report.html import (
     table,
     trial_brief,
     value_text,
+    whose,
 )
 from siamtune.report.table import (
     count_states,
@@ -55,6 +57,8 @@ GOLDEN = 0.6180339887
 
 
 def advice_section(history: History) -> str:
+    if not history.space.dimensions:
+        return ""
     complete = count_states(history.records.values()).get("complete", 0)
     if not complete:
         return "<p>No trial is complete yet: there is nothing to advise.</p>"
@@ -65,7 +69,7 @@ def advice_section(history: History) -> str:
             f"lie at its {bound.end} bound, {value_text(bound.bound)}. "
         )
         if bound.wider is None:
-            advice += "There is hardly any room beyond it."
+            advice += "The dial allows nothing beyond it."
         else:
             way = "upwards" if bound.end == "upper" else "downwards"
             advice += f"Widen it {way}: <code>{as_text(described(bound.wider))}</code>."
@@ -109,6 +113,8 @@ def importance_section(history: History, found: Importance) -> str:
     if found.problem:
         return f"<p>Not known yet: {as_text(found.problem)}.</p>"
     drawn = {name: share for name, share in found.shares.items() if share >= LEAST_SHARE}
+    if not drawn:
+        return "<p>No dial sets the best trials apart from the others.</p>"
     marks = [
         Mark(f"bar{'' if name in found.beyond_chance else ' pale'}", f"{name}: {100 * share:.1f}%")
         for name, share in drawn.items()
@@ -128,7 +134,8 @@ def importance_section(history: History, found: Importance) -> str:
         f"<p class='why'>What sets the best of {found.trials} trials apart from all of them, at "
         f"their best up to epoch {found.epoch} (which half of the trials reached): Optuna's "
         "PED-ANOVA, shares of the whole. Pale bars are no longer than shuffled numbers give: with "
-        "so few trials they say nothing.</p>" + panel(charts + rest)
+        "so few trials they say nothing. Of dials that do nothing one in twenty is not pale, too."
+        "</p>" + panel(charts + rest)
     )
 
 
@@ -148,7 +155,8 @@ def _axis(dimension: Dimension, label: str) -> Axis:
 
 
 def slices_section(history: History, found: Importance) -> str:
-    metric, order = history.space.objective.metric, history.ranked
+    metric, shown = history.space.objective.metric, drawn_trials(history)
+    order = [record for record in history.ranked if record.number in shown]
     if not order or not history.space.dimensions:
         return ""
     values = {record.number: best_numbers(history, record)[metric] for record in order}
@@ -187,9 +195,9 @@ def slices_section(history: History, found: Importance) -> str:
         else ""
     )
     return (
-        "<p class='why'>The best epoch of each trial over each dial, dials that matter first. "
-        f"Hollow points were stopped early and might have risen.{clipped} Touch a point to see "
-        "the trial everywhere.</p>"
+        f"<p class='why'>The best epoch of {whose(history)} over each dial, dials that matter "
+        "first. Hollow points were stopped early and might have become better."
+        f"{clipped} Touch a point to see the trial everywhere.</p>"
         f'{legend(history, "dot")}<div class="grid2">{"".join(panels[:PANELS])}</div>{folded}'
     )
 
@@ -242,13 +250,14 @@ def fields_section(history: History) -> str:
     drawn = svg(whole, "fields", says, "chart fixed")
     return (
         f"<p class='why'>The best {as_text(name)} in each field, and of how many trials; a best of "
-        "many is higher by luck alone. Dashed fields were never measured.</p>"
+        "many is better by luck alone. Dashed fields were never measured.</p>"
         + panel(f'<div class="wide">{drawn}</div>')
     )
 
 
 def parallel_section(history: History, found: Importance) -> str:
-    order, metric = history.ranked, history.space.objective.metric
+    metric, shown = history.space.objective.metric, drawn_trials(history)
+    order = [record for record in history.ranked if record.number in shown]
     shared = [
         d
         for d in _dimensions(history, found)
@@ -276,6 +285,7 @@ def parallel_section(history: History, found: Importance) -> str:
     dials = "dial that matters" if left_out == 1 else "dials that matter"
     rest = f" Left out: {left_out} {dials} less or that only some trials have." if left_out else ""
     return (
-        f"<p class='why'>Each line is a trial; the last axis is the objective.{rest}</p>"
+        f"<p class='why'>Each line is a trial, of {whose(history)}; the last axis is the "
+        f"objective.{rest}</p>"
         + panel(legend(history, "strand") + f'<div class="wide">{whole}</div>')
     )

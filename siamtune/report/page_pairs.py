@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from siamtune.report.charts import Mark, NumberAxis, RateAxis, chart, lines, svg
 from siamtune.report.evidence import Evidence, default_configs
 from siamtune.report.html import as_text, interval_text, panel, table, where
 from siamtune.report.pairs import PairPicture, pair_drawing
 from siamtune.report.standing import Standing
-from siamtune.report.table import metric_name
+from siamtune.report.table import epoch_text, metric_name
 from siamtune.search.history import History
 
 LOOKS = ("best", "complete solid", "complete dashed")  # of the finalists' curves
@@ -42,7 +43,7 @@ def comparison_section(history: History, evidence: Evidence) -> str:
         return _notes(evidence)
     finalists = list(evidence.trials.items())[:FINALISTS]
     rows: list[tuple[str, Standing, int | None]] = [
-        *((f"trial {number}", s, number) for number, s in finalists),
+        *((f"trial {number}{_cut_short(history, number)}", s, number) for number, s in finalists),
         *(
             (name if trial is None else f"{name}, trial {trial}", s, trial)
             for name, (trial, s) in evidence.defaults.items()
@@ -66,18 +67,19 @@ def comparison_section(history: History, evidence: Evidence) -> str:
         f'<span><i class="{each.look}"></i>{as_text(each.name)}</span>' for each in drawn
     )
     missing = [name for name in default_configs() if name not in evidence.defaults]
+    command = as_text(f"siamtune report {quote(history.run.place)} --train-defaults")
     absent = (
-        f"<p class='why'>Not among the trials: {as_text(' and '.join(missing))}. "
-        f"<code>siamtune report {as_text(history.run.name)} --train-defaults</code> trains "
+        f"<p class='why'>Not among the complete trials: {as_text(' and '.join(missing))}. "
+        f"<code>{command}</code> trains "
         f"{'them' if len(missing) > 1 else 'it'} on the same split, as long as a trial.</p>"
         if missing
         else ""
     )
     return (
         f"<p class='why'>All were asked the same {pairs:,} pairs of {where(history)}, half of them "
-        "of one person; thresholds come from training people. [low, high] holds the number 95 "
-        "times of 100 with other people (bootstrap over identities). Of baselines the better way "
-        "to score is drawn.</p>"
+        "of one person; thresholds come from training people, unless a trial fixes its own. "
+        "[low, high] holds the number 95 times of 100 with other people (bootstrap over "
+        "identities). Of baselines the better way to score is drawn.</p>"
         + panel(
             f'<div class="legend">{legend}</div><div class="grid2 curves">'
             f"{_roc(drawn)}{_det(drawn)}</div>"
@@ -108,6 +110,14 @@ def _group(heading: str, pairs: Sequence[PairPicture]) -> str:
         return ""
     drawn = "".join(pair_drawing(pair) for pair in pairs)
     return panel(f'<h3>{heading}</h3><div class="pairs">{drawn}</div>')
+
+
+def _cut_short(history: History, number: int) -> str:
+    """What of a trial that was not trained to its end must stand beside its numbers."""
+    record = history.trial(number)
+    if record.state == "complete":
+        return ""
+    return f", {record.state.replace('_', ' ')} at {epoch_text(record, history.space)}"
 
 
 def _notes(evidence: Evidence) -> str:

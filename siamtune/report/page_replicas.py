@@ -20,7 +20,7 @@ def replication_section(found: Replication | None) -> str:
     for place, row in enumerate(found.configurations):
         trial, *cells = replication_cells(found, row)
         numbers = "".join(f'<td class="n">{as_text(cell)}</td>' for cell in cells)
-        tied = "" if place == 0 else "yes" if row.tied else "no"
+        tied = "" if place == 0 or row.mean is None else "yes" if row.tied else "no"
         rows.append(
             f'<tr data-t="{as_text(trial)}"{" class=best" if place == 0 else ""}>'
             f'<td class="n">{as_text(trial)}</td>{numbers}<td>{tied}</td></tr>'

@@ -1,6 +1,7 @@
 """The report on trials: who is best, how they learnt, what failed."""
 
 from html import escape
+from shlex import quote
 
 from siamtune.report.charts import (
     Mark,
@@ -12,7 +13,7 @@ from siamtune.report.charts import (
     svg,
 )
 from siamtune.report.evidence import Evidence
-from siamtune.report.findings import failures
+from siamtune.report.findings import drawn_trials, failures
 from siamtune.report.html import (
     as_text,
     legend,
@@ -24,6 +25,7 @@ from siamtune.report.html import (
     trial_cells,
     trial_line,
     where,
+    whose,
 )
 from siamtune.report.table import (
     dial_columns,
@@ -75,8 +77,8 @@ def curves_section(history: History) -> str:
     """The objective over the epochs of every trial."""
     metric = history.space.objective.metric
     curves = {
-        record.number: [(e["epoch"], e[metric]) for e in record.epochs if metric in e]
-        for record in history.records.values()
+        number: [(e["epoch"], e[metric]) for e in record.epochs if metric in e]
+        for number, record in sorted(drawn_trials(history).items())
     }
     values = [value for curve in curves.values() for _, value in curve]
     if not values:
@@ -107,8 +109,8 @@ def curves_section(history: History) -> str:
         dots(whole, ends, radius=3)
         drawings.append(svg(whole, f"curves {classes}", says, f"chart {classes}"))
     return (
-        f"<p class='why'>After every epoch, of {where(history)}. A line that ends in a point "
-        "before the last epoch was stopped, failed, or still runs.</p>"
+        f"<p class='why'>After every epoch of {whose(history)}, on {where(history)}. A line that "
+        "ends in a point before the last epoch was stopped, failed, or still runs.</p>"
         + panel(legend(history, "line") + "".join(drawings))
     )
 
@@ -127,23 +129,24 @@ def failures_section(history: History) -> str:
             f'<td class="text">{as_text(failure.reason) or "no reason was recorded"}</td>'
             f'<td class="text">{named}{f" and {more} more" if more > 0 else ""}</td></tr>'
         )
-    name = as_text(history.run.folder)
+    folder = str(history.run.folder)
+    one = as_text(f"siamtune show {quote(folder)} {found[0].trials[0]}")
     return (
-        f"<p class='why'>Tracebacks lie in <code>{name}/trials/</code>; one trial: "
-        f"<code>siamtune show {name} {found[0].trials[0]}</code></p>"
+        f"<p class='why'>Tracebacks lie in <code>{as_text(folder)}/trials/</code>; one trial: "
+        f"<code>{one}</code></p>"
         + panel(table(["state", "times", "reason", "trials"], rows, numeric=[1]))
     )
 
 
 def all_trials_section(history: History) -> str:
-    """Every trial with every dial, in the order of their numbers, folded away."""
+    """Trials with every dial, in the order of their numbers, folded away."""
     if not history.records:
         return ""
     space = history.space
     metrics = metric_columns(space.objective)
     dials = [dimension.name for dimension in space.dimensions]
     rows = []
-    for record in sorted(history.records.values(), key=lambda record: record.number):
+    for _, record in sorted(drawn_trials(history).items()):
         numbers, values = trial_cells(history, record, metrics, dials)
         rows.append(
             f'<tr data-t="{record.number}" data-says="{escape(trial_line(history, record))}">'
@@ -154,7 +157,15 @@ def all_trials_section(history: History) -> str:
         )
     headings = ["trial", "state", "epoch", *map(metric_name, metrics), "seconds", *dials, "reason"]
     numeric = [0, 2, *range(3, 4 + len(metrics))]
+    left_out = len(history.records) - len(rows)
+    what = f"the best and some others: {len(rows)}" if left_out else f"all trials: {len(rows)}"
+    rest = (
+        f"<p class='why'>The other {left_out} stand in <code>{as_text(history.run.trials_path)}"
+        "</code>.</p>"
+        if left_out
+        else ""
+    )
     return (
-        f"<details><summary>Show all trials: {len(rows)}</summary>"
+        f"<details><summary>Show {what}</summary>{rest}"
         f"{panel(table(headings, rows, numeric))}</details>"
     )

@@ -27,7 +27,10 @@ def replication_lines(found: Replication) -> list[str]:
     first = found.first.trial
     others = [str(trial) for trial in found.tied if trial != first]
     tied = f"tied with trial {first}: {', '.join(others)}" if others else ""
-    none = f"no other of the {len(found.configurations)} is tied with trial {first}"
+    measured = sum(row.mean is not None for row in found.configurations)
+    none = f"no other of the {measured} that were trained is tied with trial {first}"
+    if measured < 2:
+        none = f"of no other configuration a replica was trained to an end: trial {first} is alone"
     return [tied or none, *_luck(found)]
 
 

@@ -37,7 +37,7 @@ FIRST_DIALS = (
     "data.crop_factor",
 )
 MOST_DIALS = 5
-NUMBER_WIDTH = 7  # of a dial's number in three digits: 0.00123, 1.2e-05
+NUMBER_WIDTH = 8  # of a dial's number in three digits: 0.000123, 1.23e-05
 GAP = 2
 METRICS = ("val/auc", "val/f1")
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from siamtune.cli.figures import figures
 from siamtune.cli.main import app
 from siamtune.errors import DataError, InvalidInput, UsageError
 from siamtune.shipping.verifier import load
+from siamtune.verification.calibration import Calibration
 
 ALL = ["pair", "map", "layers", "saliency", "mosaic"]
 
@@ -109,3 +111,26 @@ def test_the_map_puts_near_embeddings_near_and_no_face_on_another() -> None:
     assert (cells < (columns, rows)).all()
     first, second = cells[:30].mean(0), cells[30:].mean(0)
     assert (first + 1 < second).all()  # there are seven rows
+
+
+@pytest.mark.parametrize(("scorer", "threshold"), [(None, -0.3), (object(), 0.4), (object(), -0.3)])
+def test_the_threshold_lies_on_the_axis_whatever_scores(
+    scorer: object | None, threshold: float
+) -> None:
+    from matplotlib.figure import Figure
+
+    from siamtune.report.figures import _calibration
+
+    verifier = SimpleNamespace(
+        scorer=scorer, scorer_name="cosine", threshold=threshold,
+        calibration=Calibration(15.0, -15.0 * threshold),
+    )  # fmt: skip
+    pair = SimpleNamespace(
+        verdict=SimpleNamespace(score=threshold - 0.3, probability=0.01, same=False)
+    )
+    axes = Figure().subplots()
+    _calibration(axes, [pair], verifier)  # type: ignore[list-item, arg-type]
+    low, high = axes.get_xlim()
+    assert low < threshold - 0.3 < threshold < high
+    if scorer is None:
+        assert high <= 0.0  # a distance is never negative

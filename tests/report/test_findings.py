@@ -7,22 +7,29 @@ import pytest
 
 from siamtune.report.findings import (
     LEAST_FOR_IMPORTANCE,
+    MOST_DRAWN,
     Cost,
     Failure,
     Untried,
+    _share_at,
+    _wider,
     costs,
+    drawn_trials,
     failures,
     fields,
     importance,
     on_bounds,
+    place,
     untried,
 )
+from siamtune.search.dials import dial_value
 from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimension, IntDimension
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
 from siamtune.search.settings import Objective, StudySettings
 from siamtune.search.space import Space
+from siamtune.search.suggest import distribution
 
 LR = FloatDimension("optim.lr", 1e-4, 1e-2, log=True)
 DROPOUT = FloatDimension("model.dropout", 0.0, 0.5)
@@ -62,13 +69,15 @@ def test_importance_finds_the_dial_that_decides_and_not_the_one_that_does_nothin
 
 def test_noise_is_hardly_ever_taken_for_importance() -> None:
     random = Random(2)
+    dials = tuple(FloatDimension(f"loss.{name}", 0.0, 1.0) for name in "abcdef")
     wrong = 0
-    for _ in range(8):
+    for _ in range(6):
         trials = [
-            trial(n, {"optim.lr": 10 ** random.uniform(-4, -2)}, random.random()) for n in range(24)
+            trial(n, {dial.name: random.random() for dial in dials}, random.random())
+            for n in range(24)
         ]
-        wrong += bool(importance(history((LR,), *trials)).beyond_chance)
-    assert wrong <= 2  # one of twenty is expected
+        wrong += len(importance(history(dials, *trials)).beyond_chance)
+    assert wrong <= 4  # of 36 dials one in 21 is expected, and more than four in one of 40 cases
 
 
 def test_importance_follows_the_direction_of_the_objective() -> None:
@@ -120,6 +129,79 @@ def test_beyond_what_the_dial_allows_nothing_is_widened() -> None:
     assert (found.end, found.wider) == ("lower", None)
 
 
+@pytest.mark.parametrize(
+    ("dimension", "end", "wider"),
+    [
+        (FloatDimension("data.crop_factor", 0.625, 2.25), "lower", 0.2),  # its least
+        (FloatDimension("optim.weight_decay", 1e-6, 0.1, log=True), "upper", 1.0),  # its most
+        (FloatDimension("loss.alpha", 1.0, 4.0), "lower", 0.5),  # half-way to 0, which is excluded
+        (FloatDimension("optim.momentum", 0.5, 0.98), "upper", 0.99),
+        (FloatDimension("optim.lr", 0.09, 0.1, log=True), "upper", 0.104),  # 0.10 would be no wider
+        (FloatDimension("optim.lr", 0.1, 0.11, log=True), "lower", 0.097),
+        (IntDimension("model.embedding_size", 32, 256, step=32), "lower", None),  # 0 is too small
+        (IntDimension("loss.gallery_size", 1, 8, log=True), "lower", None),
+        (IntDimension("model.embedding_size", 2, 4, log=True), "upper", 6),
+        (FloatDimension("augmentation.strength", 0.25, 1.5, step=0.25), "lower", 0.0),
+    ],
+)
+def test_a_range_is_widened_as_far_as_its_dial_allows(
+    dimension: FloatDimension | IntDimension, end: str, wider: float | None
+) -> None:
+    found = _wider(dimension, end)
+    if wider is None:
+        assert found is None
+        return
+    changed = {"high" if end == "upper" else "low": wider}
+    assert found == replace(dimension, **changed)
+    assert dial_value(dimension.name, wider) == wider
+
+
+def test_a_coarse_range_is_not_to_be_widened_by_luck() -> None:
+    """Of two values one is always at a bound: three of four there are no sign of anything."""
+    two = IntDimension("model.embedding_size", 16, 32, step=16)
+    assert _share_at(two, "upper") == 0.5
+    trials = [trial(n, {two.name: size}, 0.9) for n, size in enumerate((32, 32, 32, 16))]
+    assert on_bounds(history((two,), *trials)) == []
+    all_of_ten = [trial(n, {two.name: 32}, 0.9) for n in range(40)]
+    (found,) = on_bounds(history((two,), *all_of_ten))
+    assert (found.end, found.trials) == ("upper", 10)
+
+
+@pytest.mark.parametrize(
+    "dimension",
+    [
+        IntDimension("model.embedding_size", 1, 12, log=True),
+        FloatDimension("data.crop_factor", 0.75, 1.5, step=0.125),
+        FloatDimension("optim.lr", 1e-4, 1e-2, log=True),
+    ],
+)
+def test_the_share_at_an_end_is_that_of_random_draws(dimension: Dimension) -> None:
+    import optuna
+
+    assert not isinstance(dimension, ChoiceDimension)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [
+        place(dimension, study.ask({"x": distribution(dimension)}).params["x"]) for _ in range(1500)
+    ]
+    for end, share in (
+        ("lower", sum(p <= 0.1 for p in drawn) / 1500),
+        ("upper", sum(p >= 0.9 for p in drawn) / 1500),
+    ):
+        assert _share_at(dimension, end) == pytest.approx(share, abs=0.04)
+
+
+def test_of_very_many_trials_the_best_and_some_others_are_drawn() -> None:
+    trials = [trial(n, {"optim.lr": 1e-3}, (n + 1) / 3000) for n in range(2500)]
+    failed = [trial(n, {}, state="failed") for n in range(2500, 2600)]
+    drawn = drawn_trials(history((LR,), *trials, *failed))
+    assert len(drawn) == MOST_DRAWN
+    assert list(drawn)[: MOST_DRAWN // 2] == list(range(2499, 1999, -1))
+    assert sum(number < 1000 for number in drawn) == pytest.approx(500 * 1000 / 2100, abs=2)
+    assert any(number >= 2500 for number in drawn)
+    assert set(drawn_trials(history((LR,), *trials[:1000]))) == set(range(1000))
+
+
 def test_a_wider_range_keeps_its_grid_and_its_kind() -> None:
     crop = [trial(n, {"data.crop_factor": 1.5}, 0.9) for n in range(4)]
     (found,) = on_bounds(history((CROP,), *crop))
@@ -128,7 +210,7 @@ def test_a_wider_range_keeps_its_grid_and_its_kind() -> None:
     sizes = [trial(n, {size.name: 128}, 0.9) for n in range(4)]
     (found,) = on_bounds(history((size,), *sizes))
     assert isinstance(found.wider, IntDimension)
-    assert found.wider.high == 260
+    assert found.wider.high == 256
     assert isinstance(found.wider.high, int)
 
 

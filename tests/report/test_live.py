@@ -201,6 +201,50 @@ def test_the_time_left_is_guessed_from_the_trials_of_this_sitting(
     assert "14 of 20 trials" in screen(view, console)[1]
 
 
+def test_the_closing_line_counts_what_this_sitting_has_done() -> None:
+    console, file = pipe()
+    earlier = {number: TrialRecord(number, "complete", {}) for number in range(50)}
+    with view_on(console, trials=52) as view:
+        search = Search(view, earlier)
+        for number in (50, 51):
+            search.started(number)
+            search.ended(number, "complete")
+    assert file.getvalue().splitlines()[-1] == "2 trials in 0 s (52 in all): 52 complete"
+
+
+def test_only_those_that_were_named_are_counted_and_shown() -> None:
+    console = terminal()
+    view = LiveView(
+        Run(Path("runs/faces")), SPACE, data="lfw", trials=3, noun="replica", of={7, 8, 9},
+        console=console,
+    )  # fmt: skip
+    others = {n: TrialRecord(n, "complete", {}, ({"epoch": 1, "val/auc": 0.9},)) for n in range(8)}
+    search = Search(view, others)
+    search.started(8)
+    lines = screen(view, console)
+    assert "1 of 3 replicas" in lines[1]
+    assert "1 running · 1 complete" in lines[2]
+
+
+def test_work_besides_training_is_shown_within_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = terminal()
+    view = view_on(console)
+    Search(view).started(0)
+    view.advance("drawing people", 3, 15)
+    assert "drawing people: 3 of 15" in screen(view, console)
+    view.advance("drawing people", 15, 15)
+    assert not any("drawing" in line for line in screen(view, console))
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    plain, file = pipe()
+    with view_on(plain) as view:
+        for done in range(1, 16):
+            now[0] += 1
+            view.advance("drawing people", done, 15)
+    told = [line for line in file.getvalue().splitlines() if "drawing" in line]
+    assert told == [f"drawing people: {done} of 15" for done in (1, 7, 13)]
+
+
 def test_a_dumb_terminal_gets_lines() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}, width=80)

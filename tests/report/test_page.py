@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from siamtune.report.evidence import SIAMTUNE, Evidence
+from siamtune.report import findings
+from siamtune.report.evidence import SIAMTUNE, Evidence, default_trials
 from siamtune.report.page import report_page
 from siamtune.report.pairs import PairPicture
 from siamtune.report.standing import Standing
@@ -18,7 +19,7 @@ from siamtune.search.dimensions import ChoiceDimension, Dimension, FloatDimensio
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
-from siamtune.search.settings import Objective, StudySettings
+from siamtune.search.settings import Objective, Scheduler, StudySettings
 from siamtune.search.space import Space
 from siamtune.verification.bootstrap import Interval
 
@@ -208,9 +209,12 @@ def test_costs_are_the_sums_of_the_epochs() -> None:
         MIXED[5:6],
         (trial(0, "invalid", reason=NASTY), trial(1, "out_of_memory", reason=None)),
         tuple(many(30)),
+        tuple(trial(n, "complete", 1.0, 1.0, 1.0) for n in range(24)),
+        tuple(replace(trial(n, "complete", 0.5 + n / 99), config={}) for n in range(24)),
     ],
-    ids=["empty", "mixed", "one", "stopped", "running", "begun", "failed", "broken", "many"],
-)
+    ids=["empty", "mixed", "one", "stopped", "running", "begun", "failed", "broken", "many",
+         "equal", "left behind"],
+)  # fmt: skip
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_any_run_gives_a_whole_page_that_asks_for_nothing(
     trials: tuple[TrialRecord, ...], mode: str
@@ -259,7 +263,7 @@ def test_finalists_stand_beside_the_baselines_with_intervals_and_protocol() -> N
     ]  # fmt: skip
     text = shown.sections["comparison"]
     assert "the same 600 pairs of validation people of demo, identity-holdout, split 5b1e" in text
-    assert "Not among the trials: the 2016 seed's default" in text
+    assert "Not among the complete trials: the 2016 seed's default" in text
     assert "Missing: <script>" in text
     html = report_page(history(*MIXED), KNOWN, {}, WRITTEN)
     # Of HOG the better way to score is drawn; chance is the diagonal.
@@ -328,7 +332,62 @@ def test_with_enough_trials_every_part_is_there() -> None:
     assert "never tried to the end" not in shown.sections["importance"]
 
 
+def test_a_default_that_was_stopped_early_is_no_default() -> None:
+    space = Space(Objective(), StudySettings(), {"epochs": 3}, (), ())
+    stopped, whole = (
+        History(
+            Run(Path("runs/r")),
+            {},
+            space,
+            {0: TrialRecord(0, state, {}, trial(0, state, 0.7).epochs)},
+        )
+        for state in ("stopped", "complete")
+    )
+    assert default_trials(stopped) == {}
+    assert default_trials(whole) == {SIAMTUNE: 0}
+
+
+def test_a_finalist_that_was_stopped_early_says_so_beside_its_numbers() -> None:
+    shown = page(*MIXED, evidence=replace(KNOWN, trials={1: standing(0.9), 2: standing(0.8)}))
+    names = [row[0] for row in shown.rows if row]
+    assert "trial 1" in names
+    assert "trial 2, stopped at 1/3" in names
+
+
+def test_commands_can_be_copied() -> None:
+    shown = page(*MIXED, evidence=KNOWN, command=["search", "--data", "my people"], name="my run")
+    assert "siamtune search --data 'my people'" in shown.sections["header"]
+    assert "siamtune report 'runs/my run' --train-defaults" in shown.sections["comparison"]
+    assert "siamtune show 'runs/my run' 5" in shown.sections["failures"]
+
+
+def test_a_page_of_very_many_trials_says_whom_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(findings, "MOST_DRAWN", 30)
+    shown = page(*many(60))
+    assert (
+        "The best epoch of 30 of 60 trials (the best, and of the others some)"
+        in (shown.sections["slices"])
+    )
+    assert "The other 30 stand in runs/faces/trials.jsonl" in shown.sections["trials"]
+    # Every mark still belongs to a row.
+    assert len(set(shown.marks)) == 30
+
+
+def test_a_search_without_early_stops_says_so() -> None:
+    space = Space(Objective(), StudySettings(scheduler=Scheduler("none")), {}, (), DIMENSIONS)
+    whole = History(Run(Path("runs/r")), {}, space, {0: MIXED[0]})
+    header = Page(report_page(whole, Evidence(), {}, WRITTEN)).sections["header"]
+    assert "tpe, none stopped early" in header
+
+
 def test_a_training_alone_has_a_page_too() -> None:
     space = Space(Objective(), StudySettings(trials=1), {"epochs": 3, "optim.lr": 0.1}, (), ())
     alone = History(Run(Path("runs/alone")), {}, space, {0: MIXED[0]})
-    assert "0.8123" in Page(report_page(alone, Evidence(), {}, WRITTEN)).sections["leaderboard"]
+    shown = Page(report_page(alone, Evidence(), {}, WRITTEN))
+    assert "0.8123" in shown.sections["leaderboard"]
+    # Nobody has searched, so there is nothing to say of a search.
+    assert "next" not in shown.sections
+    for word in ("proposed by", "many trials"):
+        assert word not in shown.sections["header"]

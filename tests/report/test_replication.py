@@ -56,7 +56,16 @@ def test_the_lines_say_who_is_tied_and_what_was_luck() -> None:
         "-0.0007 ± 0.0031"
     )
     alone = FOUND.model_copy(update={"configurations": FOUND.configurations[:1], "winner": 9})
-    assert replication_lines(alone)[0] == "no other of the 1 is tied with trial 9"
+    assert replication_lines(alone)[0] == (
+        "of no other configuration a replica was trained to an end: trial 9 is alone"
+    )
+    first, second, third = FOUND.configurations
+    apart = FOUND.model_copy(
+        update={"configurations": (first, second.model_copy(update={"tied": False}), third)}
+    )
+    assert replication_lines(apart)[0] == (
+        "no other of the 2 that were trained is tied with trial 9"
+    )
 
 
 def test_the_page_has_a_row_a_configuration_or_no_section() -> None:

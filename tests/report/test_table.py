@@ -21,7 +21,7 @@ from siamtune.search.dimensions import ChoiceDimension, FloatDimension, IntDimen
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import Run
 from siamtune.search.settings import Objective, StudySettings
-from siamtune.search.space import Space
+from siamtune.search.space import Space, load_space
 
 DIMENSIONS = (
     IntDimension("model.embedding_size", 16, 256),
@@ -89,6 +89,24 @@ def test_no_row_is_wider_than_the_terminal_and_none_is_cut(width: int) -> None:
     assert "…" not in rows[1]
     assert "* 1234" in rows[1]
     assert "0.9000" in rows[1]
+
+
+@pytest.mark.parametrize("name", ["full", "lfw", "quickstart", "seed2016"])
+def test_no_number_is_cut_at_any_width(name: str) -> None:
+    """A learning rate of 0.0001… could be 0.000199."""
+    space = load_space(name)
+    longest = {
+        d.name: max(d.choices, key=lambda choice: len(shown(choice)))
+        if isinstance(d, ChoiceDimension)
+        else (0.000123456 if isinstance(d, FloatDimension) else d.high)
+        for d in space.dimensions
+    }
+    epochs = ({"epoch": 1, "val/auc": 0.9, "val/f1": 0.8},)
+    record = TrialRecord(1234, "complete", longest, epochs)
+    for width in range(44, 151):
+        for row in drawn([[record]], space, width, best=1234):
+            assert len(row) <= width
+            assert "…" not in row, width
 
 
 def test_the_dials_that_people_look_for_are_shown_first_and_five_at_most() -> None:
