@@ -227,7 +227,8 @@ class VerificationConfig(Section):
 
 
 class TrialConfig(Section):
-    """One trial, completely: equal configurations on equal data give equal numbers."""
+    """One trial, completely: equal configurations on equal data give equal numbers (on a GPU, but
+    for the order of sums)."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

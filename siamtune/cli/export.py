@@ -34,7 +34,7 @@ def export(
         float | None,
         typer.Option(
             help="Set the threshold for this false accept rate on validation pairs, e.g. 1e-2. "
-            "Default: the threshold fitted in training.",
+            "Default: that of the highest accuracy on them.",
         ),
     ] = None,
     test: Annotated[

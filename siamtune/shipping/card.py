@@ -146,7 +146,7 @@ def _threshold(document: Mapping[str, Any]) -> str:
     far = document["validation"].get("far")
     if far:
         text += f" False accept rate measured on validation people: {estimate(far)}."
-    if threshold["far_set"] is not None:
+    if "validation people" in threshold["from"]:
         text += " These are the pairs that it was set on: expect the interval, not the value" + (
             ", or read the test people's column." if "test" in document else "."
         )

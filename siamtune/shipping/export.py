@@ -30,6 +30,7 @@ from siamtune.shipping.verifier import Verifier, restore
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
 from siamtune.training.evaluation import validation_pairs
 from siamtune.training.trainer import training_pictures
+from siamtune.verification.bootstrap import LEAST_PEOPLE
 from siamtune.verification.pairs import VerificationPairs
 from siamtune.verification.thresholds import threshold_at_far
 
@@ -101,6 +102,10 @@ def export_model(
     document = _document(verifier, config, origin)
     if faces is None:
         document["missing"].append(f"intervals and the false accept rate: {why_no_faces}")
+        if verifier.threshold != facts["metrics"]["threshold"]:
+            document["missing"].append(
+                "accuracy and F1 at this threshold: those above are at one of training people"
+            )
     else:
         _measure(document, verifier, faces, wish)
     unfinished = to.with_name(f".{to.name}.{os.getpid()}")
@@ -134,8 +139,12 @@ def export_model(
 def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]) -> dict[str, Any]:
     facts = verifier.facts
     metrics = facts["metrics"]
+    # A model of an older version knows the threshold of training people alone.
+    of = "validation" if "threshold" in facts else "training"
+    threshold_from = f"highest accuracy on pairs of {of} people"
     # A fixed one is a distance, which other scores are not.
-    fixed = config.verification.distance_threshold is not None and "scorer" not in facts
+    if config.verification.distance_threshold is not None and "scorer" not in facts:
+        threshold_from = "configuration"
     return {
         "schema": SCHEMA,
         "siamtune": __version__,
@@ -157,7 +166,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
         "threshold": {
             "score": verifier.threshold,
             "far_set": None,
-            "from": "configuration" if fixed else "highest accuracy on pairs of training people",
+            "from": threshold_from,
         },
         "calibration": {
             **asdict(verifier.calibration),
@@ -188,7 +197,7 @@ def _measure(document: dict[str, Any], verifier: Verifier, faces: Faces, wish: W
         document["test"] = measured(score_pairs(verifier, faces, wish.test, "test"), threshold)
     if document["validation"]["auc"]["low"] is None:
         document["missing"].append(
-            "intervals: fewer than two validation people have two pictures or more"
+            f"intervals: fewer than {LEAST_PEOPLE} validation people have two pictures or more"
         )
     taught = training_pictures(trial_config(verifier.facts["config"]), faces)
     people = np.unique(faces.identities[taught])

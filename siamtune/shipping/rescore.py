@@ -17,7 +17,7 @@ from siamtune.data.prepare import Faces
 from siamtune.errors import InvalidInput
 from siamtune.shipping.verifier import restore
 from siamtune.training.checkpoint import read_checkpoint, write_checkpoint
-from siamtune.training.evaluation import embed, plan_evaluation
+from siamtune.training.evaluation import embed, plan_evaluation, shipped_threshold
 from siamtune.verification.calibration import Calibration, fit_calibration
 from siamtune.verification.metrics import verification_metrics
 from siamtune.verification.scorers import (
@@ -36,8 +36,9 @@ class Scored:
 
     Attributes:
         metrics: "auc", "f1", "accuracy", "eer", ...
-        threshold: fitted on pairs of training people, or the trained distance's own where the
-            configuration fixes it.
+        threshold: of the metrics, fitted on pairs of training people, or the trained distance's
+            own where the configuration fixes it.
+        shipped_threshold: fitted on pairs of validation people, unless it is fixed.
         calibration: fitted on pairs of validation people.
     """
 
@@ -46,6 +47,7 @@ class Scored:
     scorer: Scorer
     metrics: dict[str, float]
     threshold: float
+    shipped_threshold: float
     calibration: Calibration
 
 
@@ -80,8 +82,9 @@ def try_scorers(
                 continue
             seen = numbers[asked]
             pairs = plan.threshold
-            threshold = plan.fixed_threshold  # of the trained distance
-            if threshold is None or name != config.loss.distance:
+            fixed = plan.fixed_threshold if name == config.loss.distance else None
+            threshold = fixed
+            if threshold is None:
                 taught_scores = score_pairs(scorer, seen, pairs.left, pairs.right)
                 threshold = fit_threshold(taught_scores, pairs.same)
             pairs = plan.validation
@@ -92,6 +95,7 @@ def try_scorers(
                 scorer,
                 verification_metrics(scores, pairs.same, threshold),
                 threshold,
+                shipped_threshold(scores, pairs.same, fixed),
                 fit_calibration(scores, pairs.same),
             )
 
@@ -109,6 +113,7 @@ def ship_scored(
     others = {name: v for name, v in facts["metrics"].items() if not name.startswith("val/")}
     metrics = {f"val/{name}": value for name, value in scored.metrics.items()}
     facts["metrics"] = {**others, **metrics, "threshold": scored.threshold}
+    facts["threshold"] = scored.shipped_threshold
     facts["config"] = {**facts["config"], "verification.flip": scored.flip}
     facts["calibration"] = asdict(scored.calibration)
     facts["rescored"] = dict(of)

@@ -4,6 +4,7 @@ The pairs are chosen once a search, by the split's seed: every trial is measured
 The threshold comes from training identities, so accuracy and F1 owe nothing to validation people.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ COLLAPSED_SPREAD = 1e-4
 class Result:
     metrics: dict[str, float]  # "auc", "precision@1" and so on, by the names after `val/`
     scores: np.ndarray  # (P,) of the validation pairs
-    threshold: float  # scores at or above it mean "same"
+    threshold: float  # of the metrics: scores at or above it mean "same"
+    shipped_threshold: float  # of the model in use
     calibration: Calibration  # fitted on the validation pairs; it orders no pair anew
 
 
@@ -61,14 +63,16 @@ class Evaluation:
         """Embed each picture once, in evaluation mode, and score all pairs.
 
         Raises:
-            TrialCollapsed: the network gives every picture the same embedding.
+            TrialCollapsed: the network gives every picture the same embedding, or none of numbers.
         """
         embeddings = embed(
             model, normalization, self.images, self.pictures, self.device, flip=self.flip
         )
         spread = float(embeddings.std(0).norm())
         length = float(embeddings.norm(dim=1).mean())
-        if not spread > COLLAPSED_SPREAD * length:  # also true of NaN
+        if not math.isfinite(length):
+            raise TrialCollapsed("the embeddings are not finite")
+        if not spread > COLLAPSED_SPREAD * length:
             raise TrialCollapsed(
                 f"all embeddings are equal (spread {spread:.2g} at length {length:.2g})"
             )
@@ -88,8 +92,19 @@ class Evaluation:
             {**verification_metrics(scores, pairs.same, threshold), **retrieval},
             scores,
             threshold,
+            shipped_threshold(scores, pairs.same, self.fixed_threshold),
             fit_calibration(scores, pairs.same),
         )
+
+
+def shipped_threshold(scores: np.ndarray, same: np.ndarray, fixed: float | None) -> float:
+    """The threshold that a model is used with, from scores `(P,)` of validation pairs.
+
+    The people whom it meets in use are strangers to it, as these are. Training people it has
+    learned by heart: a threshold of theirs is too strict, or with a scorer that was fitted on them
+    too lax, but leaves the numbers of validation people without any luck of a choice.
+    """
+    return fit_threshold(scores, same) if fixed is None else fixed
 
 
 def plan_evaluation(

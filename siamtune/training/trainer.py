@@ -96,7 +96,8 @@ def epochs(
     """Train and yield after every epoch, on every rank alike; close the iterator to stop.
 
     Equal seeds give equal numbers: all that is random in an epoch is drawn from (seed, epoch), so a
-    resumed training equals an uninterrupted one.
+    resumed training equals an uninterrupted one; to the bit on a CPU, and but for the order of sums
+    on a GPU.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
@@ -165,6 +166,7 @@ def epochs(
         def save(
             path: Path,
             metrics: Metrics = metrics,
+            threshold: float = result.shipped_threshold,
             calibration: dict[str, float] = asdict(result.calibration),  # noqa: B008
         ) -> None:
             parts = {
@@ -185,6 +187,7 @@ def epochs(
                     **_facts(config, faces),
                     "progress": vars(progress),
                     "metrics": metrics,
+                    "threshold": threshold,
                     "calibration": calibration,
                 },
             )

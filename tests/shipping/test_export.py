@@ -127,7 +127,11 @@ def test_without_the_data_it_exports_what_the_checkpoint_has_and_says_so(
     assert document["validation"]["auc"] == {
         "value": recorded["val/auc"], "low": None, "high": None,
     }  # fmt: skip
-    assert load(tmp_path / "m").threshold == recorded["threshold"]
+    used = load(tmp_path / "m").threshold
+    assert used == load(checkpoint).threshold == load(checkpoint).facts["threshold"]
+    # Accuracy was recorded at the threshold of training people.
+    at_this = [line for line in document["missing"] if line.startswith("accuracy and F1 at this")]
+    assert bool(at_this) == (used != recorded["threshold"])
     with pytest.raises(DataError, match="--far needs the data of the run"):
         export(str(moved), tmp_path / "far", far=0.1)
 

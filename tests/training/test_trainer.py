@@ -12,7 +12,12 @@ from siamtune.data.prepare import Faces
 from siamtune.errors import CheckpointError, DataError, TrialCollapsed
 from siamtune.models import build_model
 from siamtune.training.checkpoint import read_checkpoint
-from siamtune.training.evaluation import embed, plan_evaluation, require_measurable
+from siamtune.training.evaluation import (
+    embed,
+    plan_evaluation,
+    require_measurable,
+    validation_pairs,
+)
 from siamtune.training.trainer import Epoch, epochs, train
 from siamtune.verification.pairs import verification_pairs
 
@@ -200,9 +205,23 @@ def test_validation_people_never_reach_training(tiny_faces: Faces) -> None:
     ]
 
 
-def test_a_fixed_distance_threshold_is_used_as_it_is(tiny_faces: Faces) -> None:
+def test_a_fixed_distance_threshold_is_used_as_it_is(tiny_faces: Faces, tmp_path: Path) -> None:
     config = tiny_config(epochs=1, verification__distance_threshold=0.25)
-    assert run(config, tiny_faces)[0].metrics["threshold"] == -0.25
+    (epoch,) = epochs(config, tiny_faces)
+    epoch.save(tmp_path / "checkpoint")
+    assert epoch.metrics["threshold"] == -0.25
+    assert read_checkpoint(tmp_path / "checkpoint").facts["threshold"] == -0.25
+
+
+def test_a_model_is_used_with_the_threshold_of_people_whom_it_does_not_know(
+    tiny_faces: Faces, tmp_path: Path
+) -> None:
+    (epoch,) = epochs(tiny_config(epochs=1), tiny_faces)
+    epoch.save(tmp_path / "checkpoint")
+    threshold = read_checkpoint(tmp_path / "checkpoint").facts["threshold"]
+    same = validation_pairs(tiny_faces).same
+    right = [np.mean((epoch.scores >= at) == same) for at in epoch.scores]
+    assert np.mean((epoch.scores >= threshold) == same) == max(right)
 
 
 def test_fewer_images_per_person_make_a_shorter_epoch(tiny_faces: Faces) -> None:
@@ -237,7 +256,9 @@ def test_a_loss_that_is_not_finite_ends_the_trial(tiny_faces: Faces) -> None:
         model__unit_length=False,
         epochs=30,
     )
-    with pytest.raises(TrialCollapsed):
+    with pytest.raises(
+        TrialCollapsed, match=r"the training loss is (nan|inf) in epoch|embeddings are not finite"
+    ):
         run(config, tiny_faces)
 
 
