@@ -38,8 +38,9 @@ class Source:
         names: one name a person, sorted, all different.
         face_box: side of the centred square that holds the face, as a fraction of the picture's
             shorter side.
-        fingerprint: changes with the names, sizes, times and permissions of the files.
+        fingerprint: changes with the place, names, sizes, times and permissions of the files.
         listing: changes with their names alone, and so is the same on every machine.
+        sizes: changes with their names and sizes, and is the same of every copy.
         folder: where the files lie, if they do.
         ignored: files and folders that are no picture of a person.
     """
@@ -51,6 +52,7 @@ class Source:
     face_box: float
     fingerprint: str
     listing: str
+    sizes: str
     folder: Path | None = None
     ignored: int = 0
 
@@ -185,7 +187,9 @@ def _demo() -> Source:
     pictures = DemoPictures(DEMO_SEED)
     names = tuple(f"person {number:03d}" for number in range(1, PEOPLE + 1))
     digest = hashlib.sha256(f"demo\0{DEMO_SEED}\0{DEMO_VERSION}".encode()).hexdigest()
-    return Source("demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest, digest)
+    return Source(
+        "demo", pictures, pictures.identities, names, DEMO_FACE_BOX, digest, digest, digest
+    )
 
 
 def _olivetti(path: Path) -> Source:
@@ -206,13 +210,16 @@ def _olivetti(path: Path) -> Source:
         1.0,
         digest,
         digest,
+        digest,
         path.parent,
     )
 
 
 def _folder(root: Path, *, name: str, face_box: float) -> Source:
     """List `root/person/picture`, two levels and no deeper, so that no link can lead in circles."""
-    content, listing = hashlib.sha256(), hashlib.sha256()
+    # The same files of another folder are other pictures: an archive may set all times alike.
+    content = hashlib.sha256(os.fsencode(root.resolve()) + b"\0")
+    listing, sizes = hashlib.sha256(), hashlib.sha256()
     files: list[Path] = []
     identities: list[int] = []
     names: list[str] = []
@@ -221,14 +228,12 @@ def _folder(root: Path, *, name: str, face_box: float) -> Source:
         if not _is_person(person, root):
             ignored += 1
             continue
-        pictures = [
-            entry
-            for entry in _sorted_entries(Path(person.path))
-            if entry.name.lower().endswith(PICTURE_SUFFIXES) and not entry.name.startswith(".")
-        ]
+        entries = [e for e in _sorted_entries(Path(person.path)) if not e.name.startswith(".")]
+        pictures = [e for e in entries if e.name.lower().endswith(PICTURE_SUFFIXES)]
         if not pictures:
             ignored += 1
             continue
+        ignored += len(entries) - len(pictures)
         for entry in pictures:
             try:
                 state = entry.stat()
@@ -238,6 +243,7 @@ def _folder(root: Path, *, name: str, face_box: float) -> Source:
             listed = os.fsencode(f"{person.name}/{entry.name}\0")
             content.update(listed + f"{size}\0{time}\0{mode}\0".encode())
             listing.update(listed)
+            sizes.update(listed + f"{size}\0".encode())
             files.append(Path(entry.path))
             identities.append(len(names))
         names.append(person.name)
@@ -251,6 +257,7 @@ def _folder(root: Path, *, name: str, face_box: float) -> Source:
         face_box,
         content.hexdigest(),
         listing.hexdigest(),
+        sizes.hexdigest(),
         root,
         ignored,
     )

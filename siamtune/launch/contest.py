@@ -11,7 +11,7 @@ from siamtune.errors import InvalidInput
 from siamtune.search.history import History
 from siamtune.search.records import TrialRecord
 from siamtune.search.runs import write_text
-from siamtune.verification.bootstrap import Interval, difference_interval
+from siamtune.verification.bootstrap import Interval, difference_interval, enough_people
 from siamtune.verification.kept import KeptAnswers, read_answers, varied
 from siamtune.verification.mcnemar import McNemar, mcnemar
 from siamtune.verification.metrics import roc_auc
@@ -28,7 +28,7 @@ class Contest:
 
     Attributes:
         auc_difference, auc_gain: of the second minus the first, and its interval over people; None
-            where fewer than two people have positive pairs.
+            where too few people have positive pairs.
         first_only, second_only: positions of pairs that one alone judges rightly, the farthest
             from the other's threshold first.
     """
@@ -68,7 +68,7 @@ def contest(history: History, first: TrialRecord, second: TrialRecord) -> Contes
     only = [np.flatnonzero(right[0] & ~right[1]), np.flatnonzero(right[1] & ~right[0])]
     aucs = [roc_auc(kept.answers.scores, same) for kept in (a, b)]
     gain = None
-    if len(np.unique(a.answers.left[same])) > 1:
+    if enough_people(same, a.answers.left):
         gain = difference_interval(
             "auc", a.answers.scores, b.answers.scores, same, a.answers.left, a.answers.right
         )

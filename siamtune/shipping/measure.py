@@ -68,7 +68,7 @@ def measured(pairs: ScoredPairs, threshold: float) -> dict[str, Any]:
     """People, pairs, and each of `METRICS` as {"value", "low", "high"}.
 
     The interval is what 95 of 100 other choices of people would give; it is null for the EER, and
-    for all where fewer than two people have positive pairs.
+    for all where too few people have positive pairs.
     """
     accepted = pairs.scores >= threshold
     values = {
@@ -77,7 +77,7 @@ def measured(pairs: ScoredPairs, threshold: float) -> dict[str, Any]:
         "far": float(accepted[~pairs.same].mean()),
     }
     intervals: dict[str, Interval] = {}
-    with suppress(InvalidInput):  # one person has all positive pairs: nothing to resample
+    with suppress(InvalidInput):  # too few people to resample
         intervals = identity_intervals(pairs.scores, pairs.same, pairs.left, pairs.right, threshold)
     document: dict[str, Any] = {
         "people": pairs.people,

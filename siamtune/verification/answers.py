@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siamtune.errors import InvalidInput
-from siamtune.verification.bootstrap import Interval, identity_intervals
+from siamtune.verification.bootstrap import Interval, enough_people, identity_intervals
 from siamtune.verification.metrics import verification_metrics
 from siamtune.verification.thresholds import fit_threshold
 
@@ -127,7 +127,7 @@ def _intervals(
     left: np.ndarray,
     right: np.ndarray,
 ) -> dict[str, Interval]:
-    if len(np.unique(left[same])) < 2:
+    if not enough_people(same, left):
         return {}
     decided = identity_intervals(above, same, left, right, 0.0)
     # One threshold moves all scores alike; several change their order.

@@ -8,7 +8,7 @@ import numpy as np
 
 from siamtune.data.prepare import Faces
 from siamtune.verification.baselines import BASELINES
-from siamtune.verification.bootstrap import identity_replicates
+from siamtune.verification.bootstrap import enough_people, identity_replicates
 from siamtune.verification.metrics import roc_auc
 from siamtune.verification.pairs import verification_pairs
 
@@ -31,7 +31,7 @@ class Resolution:
         people: who validate; `several` of them have two pictures or more.
         auc_spread: 1.96 standard errors over people of the difference in AUC of two trials on the
             same pairs, over sqrt(AUC (1 - AUC)), with which it shrinks (the leading term of Hanley
-            and McNeil 1982); None where fewer than two people have positive pairs.
+            and McNeil 1982); None where too few people have positive pairs.
         smallest_far: for which TAR can be told.
     """
 
@@ -68,7 +68,7 @@ def validation_resolution(faces: Faces) -> Resolution:
     left, right = places.reshape(2, -1)
     people = identities[pairs.left], identities[pairs.right]
     spread = None
-    if len(np.unique(people[0][pairs.same])) > 1:
+    if enough_people(pairs.same, people[0]):
         drawn, scales = [], []
         for name in FEATURES:
             features = BASELINES[name](faces.images[used]).reshape(len(used), -1)

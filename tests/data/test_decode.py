@@ -46,7 +46,7 @@ def gradient(height: int = 24, width: int = 32) -> Picture:
 def source_of(pictures: Sequence[Path | Picture], fingerprint: str = "test") -> Source:
     identities = np.arange(len(pictures)) // 2
     names = tuple(f"person {i}" for i in range(len(pictures)))
-    return Source("test", pictures, identities, names, 1.0, fingerprint, fingerprint)
+    return Source("test", pictures, identities, names, 1.0, *[fingerprint] * 3)
 
 
 def write_pngs(folder: Path, *pictures: Picture) -> list[Path]:

@@ -28,7 +28,7 @@ def pictures_of(height: int = 48, width: int = 40) -> list[NDArray[np.uint8]]:
 def source_of(pictures: Sequence[Path | NDArray[np.uint8]], fingerprint: str = "noise") -> Source:
     names = tuple(f"person {i}" for i in range(PEOPLE))
     identities = np.repeat(np.arange(PEOPLE), EACH)
-    return Source("noise", pictures, identities, names, 0.5, fingerprint, fingerprint)
+    return Source("noise", pictures, identities, names, 0.5, *[fingerprint] * 3)
 
 
 def prepared(cache: Path, source: Source | None = None, **dials: object) -> Faces:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from siamtune.config import Crop, DataConfig
+from siamtune.data.boxes import find_faces
+from siamtune.data.decode import decode
 from siamtune.data.prepare import prepare
 from siamtune.data.recipe import Recipe, cut_faces, read_pictures
-from siamtune.data.sources import Source
+from siamtune.data.sources import Source, open_source
 from siamtune.errors import DataError
 
 
@@ -21,7 +23,7 @@ def source() -> Source:
     sizes = [(48, 40), (30, 70), (900, 700)]
     pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(8) for size in sizes]
     names = tuple(f"person {i}" for i in range(8))
-    return Source("noise", pictures, np.repeat(np.arange(8), 3), names, 0.45, "recipe", "recipe")
+    return Source("noise", pictures, np.repeat(np.arange(8), 3), names, 0.45, *["recipe"] * 3)
 
 
 @pytest.mark.parametrize("crop", ["none", "center", "haar"])
@@ -36,6 +38,32 @@ def test_faces_are_those_of_prepare(
     pictures, unreadable = read_pictures(source.pictures)
     assert unreadable == []
     assert np.array_equal(cut_faces(pictures, recipe), faces.images)
+
+
+def test_a_face_that_is_found_is_what_is_cut_out(tmp_path: Path) -> None:
+    demo = open_source("demo")
+    chosen = [np.flatnonzero(demo.identities == person)[:3] for person in range(8)]
+    pictures = [demo.pictures[i] for i in np.concatenate(chosen)]
+    identities = np.repeat(np.arange(8), [len(each) for each in chosen])
+    few = Source("few", pictures, identities, demo.names[:8], demo.face_box, *["found"] * 3)
+    faces, central = (
+        prepare(few, DataConfig(crop=crop, resolution_px=24), cache_folder=tmp_path)
+        for crop in ("haar", "center")
+    )
+    boxes = find_faces(decode(few, tmp_path), "haar")
+    found = np.flatnonzero(~np.isnan(boxes[:, 0]))
+    assert faces.crop.faces_not_found == len(pictures) - len(found) < len(pictures) / 2
+    recipe = Recipe("haar", 1.0, 24, True, faces.crop.face_box)
+    assert np.array_equal(cut_faces(pictures, recipe), faces.images)
+    for at in found:
+        left, top, width, height, _ = boxes[at]
+        by_hand = cv2.cvtColor(pictures[at], cv2.COLOR_RGB2GRAY)[
+            round(top) : round(top + height), round(left) : round(left + width)
+        ]
+        small = cv2.resize(by_hand, (24, 24), interpolation=cv2.INTER_AREA).astype(float)
+        cut = faces.images[at, 0].astype(float)
+        # Of the box itself, but for a pixel at its edges; the centre is another cut.
+        assert np.abs(cut - small).mean() < np.abs(central.images[at, 0] - small).mean()
 
 
 def test_where_no_face_is_found_the_centre_is_cut_out_and_the_picture_named(

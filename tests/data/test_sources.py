@@ -47,7 +47,8 @@ def test_what_is_no_picture_of_a_person_is_ignored_and_counted(tmp_path: Path) -
     source = open_source(str(tmp_path))
     assert source.names == ("a", "b")
     assert len(source.pictures) == 3
-    assert source.ignored == 4  # two files, a hidden folder, a folder without pictures
+    # Two files, a hidden folder, a folder without pictures, a folder beside pictures.
+    assert source.ignored == 5
 
 
 def test_links_neither_hang_nor_show_one_picture_as_two_people(tmp_path: Path) -> None:

@@ -348,7 +348,10 @@ def test_trained_folds_serve_another_evaluation_and_are_exported(
     (second,) = {line["split"] for line in read_folds(Run(tmp_path / "one")).values()
                  if line["fold"] == 2}  # fmt: skip
     assert document["split"] == second
-    assert document["missing"] == []  # so its validation people were found
+    # Its validation people were found, and are too few for intervals.
+    assert document["missing"] == [
+        "intervals: fewer than 4 validation people have two pictures or more"
+    ]
     assert document["validation"]["auc"]["value"] == pytest.approx(
         Recorder(tmp_path / "one" / "trials.jsonl").records[2].epochs[-1]["val/auc"]
     )

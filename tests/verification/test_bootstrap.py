@@ -104,11 +104,16 @@ def test_equal_seeds_give_equal_intervals() -> None:
     assert one == two != other
 
 
-def test_one_person_with_positive_pairs_is_not_enough() -> None:
-    scores = np.array([0.9, 0.8, 0.1])
-    left, right = np.array([0, 0, 0]), np.array([0, 0, 1])
-    with pytest.raises(InvalidInput, match="two or more with positive pairs"):
-        identity_intervals(scores, left == right, left, right, 0.5)
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_of_few_people_there_is_no_interval(people: int) -> None:
+    """Of two people every draw with a pair of strangers is the sample: an interval of no width."""
+    pairs = collection(np.random.default_rng(0), people=people + 1, pictures=3)
+    own = pairs["same"] & (pairs["left"] == people)  # of the last there is one picture
+    few = {name: values[~own] for name, values in pairs.items()}
+    with pytest.raises(InvalidInput, match="4 or more with positive pairs"):
+        identity_intervals(**few, threshold=0.7)
+    four = collection(np.random.default_rng(0), people=4, pictures=3)
+    assert identity_intervals(**four, threshold=0.7)["auc"].low < 1
 
 
 def test_a_thousand_replicates_of_ten_thousand_pairs_take_seconds() -> None:
