@@ -269,8 +269,9 @@ def driver(options: Options) -> Iterator[Figure]:
         past = history(space, trials)
         a_turn = TRIALS_A_TURN if trials < 10_000 else DEAR_TRIALS_A_TURN
         with tempfile.TemporaryDirectory(prefix="siamtune-benchmark-") as name:
-            ours = Played(Siamtune(Path(name), space, past))
-            behind[trials] = bytes_a_trial(ours.contender.run, space, trials)
+            siamtune = Siamtune(Path(name), space, past)
+            behind[trials] = bytes_a_trial(siamtune.run, space, trials)
+            ours = Played(siamtune)
             for against, contender in contenders.items():
                 figure = f"S5 results/s after {trials:,} trials, {SLOTS} slots"
                 if not wanted(options, f"{figure} {against}"):
