@@ -161,6 +161,11 @@ def test_olivetti_asks_all_pairs_of_five_people(data_home: Path) -> None:
         assert (int(fold.pairs.same.sum()), len(fold.pairs)) == (225, 1225)
     tested = [name for fold in folds for name in people_in(fold, "test")]
     assert sorted(tested) == sorted(people.names)
+    # Two people would have one pair of strangers, and with one seed the same in nearly all folds.
+    chosen = [frozenset(people_in(fold, "validation")) for fold in folds]
+    assert {len(each) for each in chosen} == {5}
+    assert len(set(chosen)) == 8
+    assert len(frozenset.union(*chosen)) > 15
 
 
 def test_identity_holdout_is_the_split_of_a_search() -> None:
