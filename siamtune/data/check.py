@@ -27,6 +27,7 @@ MOST_BITS_APART = 10
 # one photograph or two of one moment; the next stand at 0.935 and below, and are two people.
 LEAST_LIKENESS = 0.96
 PICTURES_AT_ONCE = 512
+TILE = 2048  # hashes that are compared with as many others at once
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,9 @@ def _cached_duplicates(
     return cached_file(default_cache_folder() / "duplicates" / name, read, write)
 
 
-def thumbnails(pictures: Pictures, progress: Progress | None = None) -> NDArray[np.float32]:
+def thumbnails(pictures: Pictures, progress: Progress | None = None) -> NDArray[np.uint8]:
     """(M, 32, 32) luminance of every picture, squeezed to a square."""
-    small = np.empty((len(pictures), THUMBNAIL_PX, THUMBNAIL_PX), np.float32)
+    small = np.empty((len(pictures), THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
 
     def shrink(start: int) -> None:
         for i in range(start, min(start + PICTURES_AT_ONCE, len(pictures))):
@@ -175,33 +176,42 @@ def thumbnails(pictures: Pictures, progress: Progress | None = None) -> NDArray[
     return small
 
 
-def near_duplicates(small: NDArray[np.float32]) -> list[tuple[int, int, float]]:
+def near_duplicates(small: NDArray[np.uint8]) -> list[tuple[int, int, float]]:
     """Pairs of thumbnails (M, 32, 32) that show one picture, and how alike they are.
 
-    Every pair whose hashes differ in few bits is compared by its correlation.
+    Every pair whose hashes differ in few bits is compared by its correlation. Hashes are compared
+    in tiles, so that memory does not grow with the square of the pictures.
     """
     hashes = perceptual_hashes(small)
-    flat = small.reshape(len(small), -1)
-    flat = flat - flat.mean(1, keepdims=True)
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # one shade: unlike all
     found = []
-    for start in range(0, len(hashes), PICTURES_AT_ONCE):
-        rows = hashes[start : start + PICTURES_AT_ONCE, None]
-        apart = np.bitwise_count(rows ^ hashes[None, start:])
-        for first, second in np.argwhere(apart <= MOST_BITS_APART) + start:
-            if first < second:
-                likeness = float(flat[first] @ flat[second])
-                if likeness >= LEAST_LIKENESS:
-                    found.append((int(first), int(second), likeness))
-    return found
+    for top in range(0, len(hashes), TILE):
+        for left in range(top, len(hashes), TILE):
+            apart = np.bitwise_count(
+                hashes[top : top + TILE, None] ^ hashes[None, left : left + TILE]
+            )
+            for first, second in np.add(np.argwhere(apart <= MOST_BITS_APART), (top, left)):
+                if first < second:
+                    likeness = _correlation(small[first], small[second])
+                    if likeness >= LEAST_LIKENESS:
+                        found.append((int(first), int(second), likeness))
+    return sorted(found)
 
 
-def perceptual_hashes(small: NDArray[np.float32]) -> NDArray[np.uint64]:
+def _correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Of two thumbnails; 0 where one is of a single shade, which is like nothing."""
+    flat = [each.astype(np.float64).ravel() - each.mean() for each in (first, second)]
+    lengths = [float(np.linalg.norm(each)) for each in flat]
+    return float(flat[0] @ flat[1]) / (lengths[0] * lengths[1]) if all(lengths) else 0.0
+
+
+def perceptual_hashes(small: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """64 bits (M,) a thumbnail: which of its lowest frequencies are above their median.
 
     The cosine transform's hash of Zauner (2010); brightness and contrast do not enter it.
     """
-    low = np.stack([cv2.dct(thumbnail)[:9, :9].ravel()[1:65] for thumbnail in small])
+    low = np.stack(
+        [cv2.dct(thumbnail.astype(np.float32))[:9, :9].ravel()[1:65] for thumbnail in small]
+    )
     bits = low > np.median(low, axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 

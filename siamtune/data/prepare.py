@@ -54,6 +54,7 @@ class CropFacts:
     factor: float
     faces_not_found: int
     face_box: float = 1.0  # of the source: side of the central box over a picture's shorter side
+    landmarks: str | None = None  # digest of dlib's predictor, where one was used
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ def prepare(
         split,
         normalization,
         source.name,
-        CropFacts(config.crop, config.crop_factor, faces_not_found, source.face_box),
+        CropFacts(config.crop, config.crop_factor, faces_not_found, source.face_box, model),
     )
 
 

@@ -16,6 +16,7 @@ from siamtune.data.boxes import (
     central_boxes,
     cut,
     find_faces,
+    landmarks_digest,
     photograph_box,
     scaled,
     whole_boxes,
@@ -35,6 +36,8 @@ class Recipe:
     Attributes:
         face_box: side of the centred square that holds the face, as a fraction of the shorter side
             of a picture; where no face is found it takes its place.
+        landmarks: digest of dlib's predictor that cut out what was trained on, where that is known:
+            another one cuts other faces.
     """
 
     style: Crop
@@ -42,6 +45,7 @@ class Recipe:
     resolution_px: int
     grayscale: bool
     face_box: float
+    landmarks: str | None = None
 
     @property
     def channels(self) -> int:
@@ -120,7 +124,7 @@ def face_boxes(
         names: of the pictures, for the warning; without them there is none.
 
     Raises:
-        DataError: the predictor's file is missing where it is needed.
+        DataError: the predictor's file is missing where it is needed, or is another one.
     """
     return scaled(_unscaled_boxes(pictures, recipe, landmarks, names), recipe.factor)
 
@@ -137,6 +141,12 @@ def _unscaled_boxes(
     central = central_boxes(heights, widths, recipe.face_box)
     if recipe.style == "center":
         return central
+    given = landmarks_digest(recipe.style, landmarks)
+    if recipe.landmarks not in (None, given):
+        raise DataError(
+            "faces must be cut out by the landmarks that their model was trained with (a file of "
+            f"sha256 {recipe.landmarks[:12]}...), but {landmarks} is another file"
+        )
     found = find_faces(_packed(pictures, heights, widths), recipe.style, landmarks)
     missing = np.isnan(found[:, 0])
     if names and missing.any():

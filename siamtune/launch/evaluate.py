@@ -23,7 +23,7 @@ import torch
 
 from siamtune.config import TrialConfig, trial_config
 from siamtune.data.prepare import Faces
-from siamtune.errors import InvalidInput, NoTrialSucceeded
+from siamtune.errors import DataError, InvalidInput, NoTrialSucceeded
 from siamtune.launch.job import BEST, LAST, DataSpec, TrialJob, trial_folder
 from siamtune.launch.slots import Machines, open_slots, stream
 from siamtune.launch.worker import data_folds, prepare_faces, run_trial
@@ -137,6 +137,11 @@ def evaluate(
         if faces.undetected and fold is folds[0]:
             tell(faces.undetected)
         learnt = read_checkpoint(model_file)
+        if learnt.facts.get("landmarks") not in (None, faces.crop.landmarks):
+            raise DataError(
+                f"{model_file} was trained on faces that another file of landmarks cut out than "
+                f"{spec.landmarks}; give that with --landmarks, or another --name to train anew"
+            )
         best_epoch = int(learnt.facts["metrics"]["epoch"])
         for name, answers in answer(
             missing, questions, chosen, faces, fold, learnt.parts["model"], device

@@ -161,7 +161,7 @@ def _document(verifier: Verifier, config: TrialConfig, origin: Mapping[str, Any]
         "scorer": verifier.scorer_name,
         "scorer_holds_people": verifier.scorer is not None and verifier.scorer.holds_people,
         "normalization": config.data.normalization,
-        "crop": asdict(verifier.recipe),
+        "crop": {name: v for name, v in asdict(verifier.recipe).items() if v is not None},
         "flip": verifier.flip,
         "threshold": {
             "score": verifier.threshold,

@@ -249,7 +249,7 @@ def restore(
     facts = checkpoint.facts
     try:
         config = trial_config(facts["config"])
-        recipe = _recipe(config, float(facts["face_box"]))
+        recipe = _recipe(config, float(facts["face_box"]), facts.get("landmarks"))
         calibration = Calibration(**facts["calibration"])
         threshold = float(facts.get("threshold", facts["metrics"]["threshold"]))
         with torch.random.fork_rng(devices=[]):  # the first weights are drawn, for nothing
@@ -291,9 +291,11 @@ def restore(
     )
 
 
-def _recipe(config: TrialConfig, face_box: float) -> Recipe:
+def _recipe(config: TrialConfig, face_box: float, landmarks: str | None) -> Recipe:
     data = config.data
-    return Recipe(data.crop, data.crop_factor, data.resolution_px, data.grayscale, face_box)
+    return Recipe(
+        data.crop, data.crop_factor, data.resolution_px, data.grayscale, face_box, landmarks
+    )
 
 
 def _name(image: Picture, place: int) -> str:

@@ -260,6 +260,7 @@ def _facts(config: TrialConfig, faces: Faces) -> dict[str, Any]:
         "data": faces.source,
         "channels": int(faces.images.shape[1]),
         "face_box": faces.crop.face_box,
+        "landmarks": faces.crop.landmarks,
         "split": {
             "protocol": faces.split.protocol,
             "digest": faces.split.digest,

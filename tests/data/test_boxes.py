@@ -1,6 +1,7 @@
 """Boxes: where faces are, scaling about the centre, and cutting against slow, plain arithmetic."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,12 +17,14 @@ from siamtune.data.boxes import (
     central_boxes,
     cut,
     find_faces,
+    landmarks_digest,
     photograph_box,
     scaled,
     whole_boxes,
 )
 from siamtune.data.decode import Pictures, read_picture
 from siamtune.data.demo import DEMO_SEED, DemoPictures, demo_landmarks
+from siamtune.data.recipe import Recipe, cut_faces
 from siamtune.errors import DataError
 
 
@@ -340,3 +343,15 @@ def test_a_face_looks_the_same_however_it_was_held() -> None:
             assert np.abs(again - upright)[inside, inside].mean() < 4
             plain = cut(held, np.array([*aligned_box(moved)[:4], 0]), 48, grayscale=True)
             assert np.abs(plain - upright)[inside, inside].mean() > 16
+
+
+def test_a_model_meets_faces_cut_out_by_the_landmarks_that_it_was_trained_with(
+    tmp_path: Path,
+) -> None:
+    trained, other = (landmarks_file(tmp_path / f"{n}.dat", n) for n in (68, 5))
+    picture = np.full((40, 40, 3), 128, np.uint8)
+    recipe = Recipe("aligned", 1.0, 16, True, 1.0, landmarks_digest("aligned", trained))
+    assert cut_faces([picture], recipe, trained).shape == (1, 1, 16, 16)
+    with pytest.raises(DataError, match=r"by the landmarks that their model was trained with"):
+        cut_faces([picture], recipe, other)
+    assert len(cut_faces([picture], replace(recipe, landmarks=None), other)) == 1

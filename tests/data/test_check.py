@@ -115,7 +115,7 @@ def test_pairs_far_apart_in_a_long_list_are_found(monkeypatch: pytest.MonkeyPatc
     small = np.random.default_rng(0).normal(100, 20, (40, 32, 32)).astype(np.float32)
     small[37] = small[2]
     small[21] = small[20]
-    monkeypatch.setattr("siamtune.data.check.PICTURES_AT_ONCE", 7)
+    monkeypatch.setattr("siamtune.data.check.TILE", 7)
     found = [(first, second) for first, second, _ in near_duplicates(small)]
     assert found == [(2, 37), (20, 21)]
 
