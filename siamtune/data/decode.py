@@ -7,6 +7,7 @@ another.
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 # Longer sides are reduced: a face at the largest resolution, 256 px, seldom needs more.
 MAXIMUM_SIDE_PX = 640
 # Enters the name of the folder in the cache: raise it when pixels or layout change.
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 # A picture alone is decoded so quickly that handing it over would cost a third as much. Together
 # they bound the memory taken: 40 pictures a thread, at most 50 MB.
 PICTURES_PER_TASK = 10
@@ -124,6 +125,19 @@ def listing(source: Source, pictures: Pictures) -> str:
     return content.hexdigest()
 
 
+PGM_HEADER = re.compile(rb"P([25])(?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d+)\s")
+
+
+def _brightest(content: NDArray[np.uint8]) -> int:
+    """The brightest level that a PGM names, where OpenCV takes it for 255 or 65,535; else 0."""
+    header = PGM_HEADER.match(content[:1024].tobytes())
+    if header is None:
+        return 0
+    kind, brightest = header[1], int(header[2])
+    heeded = brightest in (255, 65535) or (kind == b"2" and brightest < 256)
+    return 0 if heeded else brightest
+
+
 def read_picture(path: Path) -> Picture | None:
     """(H, W, 3) RGB of a file, upright by its EXIF orientation; None if it is no readable picture.
 
@@ -136,7 +150,12 @@ def read_picture(path: Path) -> Picture | None:
         if not path.is_file():  # reading a named pipe would wait for a writer
             return None
         # cv2.imread knows no unicode names on Windows.
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+        content = np.fromfile(path, np.uint8)
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+        if picture is not None and (brightest := _brightest(content)):
+            levels = np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED), np.float64)
+            shades = np.rint(np.minimum(levels / brightest, 1.0) * 255).astype(np.uint8)
+            picture = cv2.cvtColor(shades, cv2.COLOR_GRAY2RGB)
     except (FileNotFoundError, PermissionError, cv2.error):  # cv2.error: empty, or far too large
         return None
     except OSError as error:

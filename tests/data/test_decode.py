@@ -344,3 +344,21 @@ def test_the_cache_lies_where_the_environment_says(
     assert default_cache_folder() == tmp_path / "here"
     monkeypatch.delenv("SIAMTUNE_CACHE")
     assert default_cache_folder().name == "siamtune"
+
+
+@pytest.mark.parametrize("brightest", [100, 255, 1023, 4095, 65535])
+@pytest.mark.parametrize("comment", [b"", b"# made by hand\n"])
+def test_a_pgm_is_as_bright_as_it_says(tmp_path: Path, brightest: int, comment: bytes) -> None:
+    levels = np.linspace(0, brightest, 24 * 20).round().reshape(20, 24)
+    stored = levels.astype(np.uint8 if brightest < 256 else ">u2").tobytes()
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5\n" + comment + f"24 20\n{brightest}\n".encode() + stored)
+    picture = read_picture(path)
+    assert picture is not None
+    np.testing.assert_allclose(picture[..., 0], levels / brightest * 255, atol=1)
+    assert (picture == picture[..., :1]).all()
+    text = b"P2\n24 20\n%d\n" % brightest + b" ".join(b"%d" % v for v in levels.ravel()) + b"\n"
+    path.write_bytes(text)
+    again = read_picture(path)
+    assert again is not None
+    np.testing.assert_allclose(again[..., 0], picture[..., 0], atol=1)
