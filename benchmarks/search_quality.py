@@ -200,13 +200,12 @@ def syne_tune_domain(dimension: Dimension) -> tuple[str, list[Any]]:
     return ("loguniform" if dimension.log else "uniform"), [low, high]
 
 
-def seconds_until_good(table: Table, space: Space, searcher: Searcher) -> float | None:
-    """None if every good configuration was ended too early."""
+def seconds_until_good(table: Table, space: Space, searcher: Searcher) -> float:
+    """Infinity if every good configuration was ended too early."""
     goal = GOAL * float(table.auc.max())
     trials = len(table.configurations)
     played = play(table, space, searcher, trials=trials, slots=SLOTS, until=goal)
-    seconds = played.seconds_until(goal)
-    return seconds if math.isfinite(seconds) else None
+    return played.seconds_until(goal)
 
 
 def search_quality(options: Options) -> Iterator[Figure]:
@@ -230,8 +229,9 @@ def search_quality(options: Options) -> Iterator[Figure]:
             finally:
                 if isinstance(made, SyneTune):
                     made.close()
-            in_vain[name] += seconds is None
-            return whole_table_s if seconds is None else seconds
+            lost = math.isinf(seconds)
+            in_vain[name] += lost
+            return whole_table_s if lost else seconds
 
         return fmean(one() for _ in range(a_turn))
 

@@ -90,10 +90,10 @@ def plan(
     probe_s = 0.0 if probe_time.strip() == "0" else options.parse_duration(probe_time)
     workers = workers_per_trial or 1
     resources = TrialResources(workers, cpus_per_worker or 1.0, gpus_per_worker)
-    a_trial = workers * (gpus_per_worker or 1.0)
-    if gpus is not None and gpus < a_trial:
+    if gpus is not None and gpus < resources.gpus_where_there_are:
         raise UsageError(
-            f"--gpus must hold one trial or more, and one takes {a_trial:g} GPUs, but got {gpus}"
+            "--gpus must hold one trial or more, and one takes "
+            f"{resources.gpus_where_there_are:g} GPUs, but got {gpus}"
         )
     overrides = options.parse_overrides(set_, epochs)
     loaded = load_space(space, overrides=overrides, trials=trials)

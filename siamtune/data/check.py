@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtune.data.cache import cached_file, digest
-from siamtune.data.decode import DECODE_VERSION, Pictures, Progress, available_threads
+from siamtune.data.decode import Pictures, Progress, available_threads, pixels_name
 from siamtune.data.sources import Source
 from siamtune.data.split import PARTS, Split
 from siamtune.errors import DataError
@@ -154,7 +154,7 @@ def _cached_duplicates(
             (int(a), int(b), float(likeness)) for a, b, likeness in json.loads(path.read_text())
         ]
 
-    name = f"{digest(VERSION, DECODE_VERSION, source.fingerprint)}.json"
+    name = f"{digest(VERSION, pixels_name(source))}.json"
     return cached_file(default_cache_folder() / "duplicates" / name, read, write)
 
 

@@ -33,8 +33,10 @@ Progress = Callable[[str, int, int], None]
 
 # Longer sides are reduced: a face at the largest resolution, 256 px, seldom needs more.
 MAXIMUM_SIDE_PX = 640
-# Enters the name of the folder in the cache: raise it when pixels or layout change.
+# Enters the name of the pixels, and so of all that is made of them: raise it when they change, or
+# their layout in the cache.
 DECODE_VERSION = 2
+PGM_HEADER = re.compile(rb"P([25])(?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d+)\s")
 # A picture alone is decoded so quickly that handing it over would cost a third as much. Together
 # they bound the memory taken: 40 pictures a thread, at most 50 MB.
 PICTURES_PER_TASK = 10
@@ -82,6 +84,11 @@ class Pictures:
         return self.pixels.reshape(len(self), self.heights[0], self.widths[0], 3)
 
 
+def pixels_name(source: Source) -> str:
+    """Names the decoded pixels of a source, in the cache and for whatever is made of them."""
+    return f"{source.fingerprint[:16]}-{DECODE_VERSION}"
+
+
 def decode(
     source: Source, cache_folder: Path | None = None, progress: Progress | None = None
 ) -> Pictures:
@@ -99,7 +106,7 @@ def decode(
             or the cache cannot be written.
     """
     parent = (cache_folder or default_cache_folder()) / "pictures"
-    folder = parent / f"{source.fingerprint[:16]}-{DECODE_VERSION}"
+    folder = parent / pixels_name(source)
     with suppress(OSError, EOFError, ValueError):
         return _open(folder)
     try:
@@ -123,9 +130,6 @@ def listing(source: Source, pictures: Pictures) -> str:
     for name in pictures.unreadable:
         content.update(b"\0" + name.encode())
     return content.hexdigest()
-
-
-PGM_HEADER = re.compile(rb"P([25])(?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d+)\s")
 
 
 def _brightest(content: NDArray[np.uint8]) -> int:

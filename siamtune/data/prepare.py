@@ -28,12 +28,12 @@ from siamtune.data.boxes import (
 )
 from siamtune.data.cache import cache_limit_bytes, cached_array, cached_file, digest, prune
 from siamtune.data.decode import (
-    DECODE_VERSION,
     Pictures,
     Progress,
     available_threads,
     decode,
     listing,
+    pixels_name,
 )
 from siamtune.data.normalization import Normalization, fit_normalization, restore_normalization
 from siamtune.data.sources import Source
@@ -176,18 +176,14 @@ def _boxes(
 
 def boxes_path(source: Source, crop: Crop, model: str | None, folder: Path) -> Path:
     """Where the boxes of a detector lie; `model` is the digest of its landmarks, if it has any."""
-    return (
-        folder
-        / "boxes"
-        / f"{crop}-{digest(VERSION, DECODE_VERSION, source.fingerprint, model)}.npy"
-    )
+    return folder / "boxes" / f"{crop}-{digest(VERSION, pixels_name(source), model)}.npy"
 
 
 def variant_path(source: Source, config: DataConfig, model: str | None, folder: Path) -> Path:
     """Where the faces of a variant lie."""
     colour = "gray" if config.grayscale else "rgb"
     what = (config.crop, config.crop_factor, config.resolution_px, colour)
-    content = digest(VERSION, DECODE_VERSION, source.fingerprint, source.face_box, model, *what)
+    content = digest(VERSION, pixels_name(source), source.face_box, model, *what)
     name = f"{config.crop}-{config.crop_factor:g}-{config.resolution_px}px-{colour}-{content}.npy"
     return folder / "variants" / name
 

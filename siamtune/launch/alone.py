@@ -51,9 +51,7 @@ def train_alone(
     resources = resources or TrialResources()
     if threads is None:
         several = resources.workers > 1  # each has so many processors, on whatever host
-        threads = (
-            max(1, int(resources.cpus_per_worker)) if several else len(os.sched_getaffinity(0))
-        )
+        threads = resources.threads if several else len(os.sched_getaffinity(0))
     job = TrialJob(
         number=0,
         config=config,

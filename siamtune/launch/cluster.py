@@ -45,6 +45,16 @@ class TrialResources:
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
 
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return max(1, int(self.cpus_per_worker))
+
+    @property
+    def gpus_where_there_are(self) -> float:
+        """Of a trial on a cluster that has GPUs: one a worker unless something else was said."""
+        return self.workers * (self.gpus_per_worker or 1.0)
+
     def __post_init__(self) -> None:
         gpus = self.gpus_per_worker or 0.0
         if gpus > 1 and gpus != int(gpus):  # Ray shares out one GPU, or whole ones

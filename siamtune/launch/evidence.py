@@ -136,12 +136,13 @@ def run_baselines(
     document = _read_json(path)
     if document.get("split") != split or document.get("version") != VERSION:
         from siamtune.data.cache import cached_file, digest
+        from siamtune.data.decode import pixels_name
         from siamtune.folders import default_cache_folder
         from siamtune.launch.worker import data_source
 
         config = trial_config(_first_config(history))
         source = data_source(spec)
-        content = digest(VERSION, source.fingerprint, asdict(spec), flatten(config), str(split))
+        content = digest(VERSION, pixels_name(source), asdict(spec), flatten(config), str(split))
 
         def write(to: Path) -> None:
             made = _ask_baselines(spec, flatten(config), progress)

@@ -206,11 +206,10 @@ def forecast(
     on_gpus = None
     if gpus is not None:
         faster = 1.0 if device != "cpu" else gpu_speed
-        per_trial = resources.workers * (resources.gpus_per_worker or 1.0)
         on_gpus = _search_time(
             space,
             trials,
-            min(trials, int(gpus / per_trial + 1e-6)),
+            min(trials, int(gpus / resources.gpus_where_there_are + 1e-6)),
             lambda number, random: _faster(cost(number, random), faster),
             ready_s,
         )

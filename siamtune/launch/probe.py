@@ -178,7 +178,7 @@ class Probers:
     """As many probers as trials would run side by side; Ray must be connected."""
 
     def __init__(self, spec: DataSpec, resources: TrialResources, slots: int) -> None:
-        self._arguments = asdict(spec), max(1, int(resources.cpus_per_worker))
+        self._arguments = asdict(spec), resources.threads
         self._actor = ray.remote(Prober).options(
             num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker or 0.0
         )

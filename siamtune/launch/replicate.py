@@ -20,6 +20,7 @@ from siamtune.search.lock import driving
 from siamtune.search.records import Recorder, TrialRecord, best_epoch, read_records
 from siamtune.search.replicas import (
     FILE,
+    TRAINED,
     Best,
     Configuration,
     Estimate,
@@ -90,7 +91,7 @@ def plan_replication(history: History, wish: Wish) -> Plan:
         record.number
         for configuration in configurations
         for seed, record in replicas_of(configuration, there.values()).items()
-        if seed in seeds and record.ended_for_good and record.state in ("complete", "collapsed")
+        if seed in seeds and record.state in TRAINED
     }
     numbers = frozenset(known | {replica.number for replica in missing})
     return Plan(wish, configurations, seeds, missing, numbers)

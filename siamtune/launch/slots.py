@@ -58,7 +58,7 @@ class Slots:
     @property
     def threads(self) -> int:
         """Of each worker."""
-        return max(1, int(self.resources.cpus_per_worker))
+        return self.resources.threads
 
     def plain(self, job: TrialJob) -> dict[str, Any]:
         """A trial as a slot takes it, with what a host must be like to run it."""

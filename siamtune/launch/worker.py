@@ -37,7 +37,7 @@ from siamtune.launch.preflight import check_host
 from siamtune.report.tensorboard import TrialBoard
 from siamtune.search.records import State
 from siamtune.training.checkpoint import Checkpoint, read_checkpoint
-from siamtune.training.distributed import rank, world_size
+from siamtune.training.distributed import first_told, rank, world_size
 from siamtune.training.evaluation import validation_pairs
 from siamtune.training.memory import return_freed_memory
 from siamtune.training.trainer import Epoch, epochs
@@ -217,9 +217,7 @@ def _prepare_together(job: TrialJob, config: DataConfig) -> Faces:
         fault = (ClusterError, str(error))
     except (SiamtuneError, OSError) as error:
         fault = (DataError, f"worker {rank()}: {error}")
-    faults = [fault] * world_size()
-    dist.all_gather_object(faults, fault)
-    for found in filter(None, faults):
+    if found := first_told(fault):
         kind, told = found
         raise kind(told)
     assert faces is not None

@@ -60,6 +60,14 @@ def drawn_trials(history: History) -> dict[int, TrialRecord]:
     return {record.number: record for record in order}
 
 
+def whose(history: History) -> str:
+    """`each trial`, or of very many: which are drawn and listed."""
+    there = len(history.records)
+    if there <= MOST_DRAWN:
+        return "each trial"
+    return f"{MOST_DRAWN:,} of {there:,} trials (the best, and of the others some)"
+
+
 @dataclass(frozen=True)
 class Importance:
     """How much each dial sets the best trials apart (they sum to 1), or why that is not known."""

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from siamtune.report.findings import drawn_trials
 from siamtune.report.table import (
     STATES,
     count_states,
@@ -54,14 +53,6 @@ def table(headings: Sequence[str], rows: Iterable[str], numeric: Sequence[int] =
 def where(history: History) -> str:
     """What a run's numbers are of."""
     return as_text(measured_on(history.facts))
-
-
-def whose(history: History) -> str:
-    """`each trial`, or of very many: which are drawn and listed."""
-    drawn, there = len(drawn_trials(history)), len(history.records)
-    if drawn == there:
-        return "each trial"
-    return f"{drawn:,} of {there:,} trials (the best, and of the others some)"
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -24,6 +24,7 @@ from siamtune.report.findings import (
     has,
     on_bounds,
     untried,
+    whose,
     word,
 )
 from siamtune.report.html import (
@@ -35,7 +36,6 @@ from siamtune.report.html import (
     table,
     trial_brief,
     value_text,
-    whose,
 )
 from siamtune.report.table import (
     count_states,

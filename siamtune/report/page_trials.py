@@ -13,7 +13,7 @@ from siamtune.report.charts import (
     svg,
 )
 from siamtune.report.evidence import Evidence
-from siamtune.report.findings import drawn_trials, failures
+from siamtune.report.findings import drawn_trials, failures, whose
 from siamtune.report.html import (
     as_text,
     legend,
@@ -25,7 +25,6 @@ from siamtune.report.html import (
     trial_cells,
     trial_line,
     where,
-    whose,
 )
 from siamtune.report.table import (
     dial_columns,

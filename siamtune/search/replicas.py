@@ -164,6 +164,10 @@ def parse_wish(text: str) -> Wish:
     return Wish(int(match[1]), int(match[2]))
 
 
+# Such a replica is not trained again: one that has collapsed would again.
+TRAINED = ("complete", "collapsed")
+
+
 def replicas_run(run: Run) -> Run:
     """The folder of a run's replicas, which is made like that of a run."""
     return Run(run.folder / FOLDER)
@@ -214,7 +218,7 @@ def to_train(
     for seed in seeds:
         for configuration in configurations:
             known = replicas_of(configuration, replicas.values()).get(seed)
-            if known is not None and known.state in ("complete", "collapsed"):
+            if known is not None and known.state in TRAINED:
                 continue
             goes_on = known is not None and not known.ended_for_good
             number = known.number if known is not None and goes_on else next(numbers)

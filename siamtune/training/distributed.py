@@ -7,11 +7,13 @@ computed.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+Told = TypeVar("Told")
 
 
 def rank() -> int:
@@ -22,9 +24,9 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def first_told(own: str | None) -> str | None:
+def first_told(own: Told | None) -> Told | None:
     """What the first rank that has something to tell tells, on every rank; None if none has."""
-    told = [own] * world_size()
+    told: list[Told | None] = [own] * world_size()
     if world_size() > 1:
         dist.all_gather_object(told, own)
     return next(filter(None, told), None)
